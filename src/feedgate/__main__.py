@@ -1,0 +1,6 @@
+"""``python -m feedgate``."""
+
+from feedgate.cli.main import main
+
+if __name__ == "__main__":
+    main()

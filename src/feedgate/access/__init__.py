@@ -1,0 +1,1 @@
+"""The judge: principal + operation → S3 and KMS actions → decision → audit."""

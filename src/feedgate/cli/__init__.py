@@ -1,0 +1,1 @@
+"""Everything for a person: commands, output, exit codes."""

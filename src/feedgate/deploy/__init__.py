@@ -1,0 +1,1 @@
+"""What concerns AWS itself: cfn-lint now, change sets later."""

@@ -1,0 +1,1 @@
+"""What a supplier does with files: paths, uploads, downloads, listings, commit."""

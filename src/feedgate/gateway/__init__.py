@@ -1,0 +1,1 @@
+"""A running gateway out of a stack: supervisor, workers, loader; start, drain, stop."""

@@ -1,0 +1,1 @@
+"""Users and their SSH keys, the template's and the live ones."""

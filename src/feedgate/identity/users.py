@@ -1,0 +1,102 @@
+"""Users and their SSH keys as the gateway serves them: the template's, and what was changed live."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from feedgate.errors import UsageError
+from feedgate.stack.resources import User
+
+__all__ = ["GatewayUser", "SshPublicKey", "USER_NAME_PATTERN", "Users", "parse_public_key"]
+
+# botocore transfer/2018-11-05: UserName; AWS also blocks `root`
+USER_NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.-]{2,99}")
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SshPublicKey:
+    """``body`` is ``type base64``; ``fingerprint`` is ``SHA256:…`` as ``ssh-keygen -l`` prints it."""
+
+    type: str
+    body: str
+    fingerprint: str
+    comment: str = ""
+
+    @property
+    def blob(self) -> bytes:
+        """The key in SSH wire form, for a byte comparison."""
+        return base64.b64decode(self.body.split()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayUser:
+    """A user as served now. ``origin`` says where it is defined; keys are the effective ones."""
+
+    user: User
+    enabled: bool
+    origin: Literal["template", "live"]
+    ssh_public_keys: tuple[SshPublicKey, ...]
+
+    @property
+    def user_name(self) -> str:
+        return self.user.user_name
+
+
+class Users(Protocol):
+    """Read side for the doors. Form: ``identity.store``."""
+
+    def get(self, user_name: str) -> GatewayUser | None:
+        """The user as served now, disabled ones included, or None."""
+        ...
+
+    def list(self) -> Sequence[GatewayUser]:
+        """All users by name, disabled ones included."""
+        ...
+
+
+def parse_public_key(text: str) -> SshPublicKey:
+    """Read one line of OpenSSH public-key text.
+
+    Raises:
+        UsageError: it is a private key, or no key of a type that AWS Transfer takes
+            (API ImportSshPublicKey: rsa, ed25519, ecdsa nistp256/384/521; at most 2,048 chars).
+    """
+    line = text.strip()
+    if "PRIVATE KEY" in line:
+        raise UsageError(
+            "this is a private key, which must stay with its owner",
+            hint="give the file that ends in .pub",
+        )
+    fields = line.split(None, 2)
+    if len(fields) < 2 or fields[0] not in _KEY_TYPES or len(line) > 4096:
+        raise UsageError(
+            f"not an OpenSSH public key of type {', '.join(_KEY_TYPES)}",
+            hint="`ssh-keygen -t ed25519 -f mysftpkey` makes one",
+        )
+    try:
+        blob = base64.b64decode(fields[1], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UsageError("the public key's base64 is damaged") from error
+    size = int.from_bytes(blob[:4], "big")
+    if blob[4 : 4 + size] != fields[0].encode():
+        raise UsageError(f"the key's body is not of type `{fields[0]}`")
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return SshPublicKey(
+        type=fields[0],
+        body=f"{fields[0]} {fields[1]}",
+        fingerprint=f"SHA256:{digest}",
+        comment=fields[2] if len(fields) > 2 else "",
+    )

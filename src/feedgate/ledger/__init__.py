@@ -1,0 +1,1 @@
+"""Landings and receipts: who sent what, and what it became."""

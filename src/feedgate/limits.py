@@ -1,0 +1,48 @@
+"""Every bound as a named constant: its value, its unit, who set it.
+
+Units come last in a name. A bound that an operator may change is an option of ``up`` whose default
+stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- SFTP (draft-ietf-secsh-filexfer-02; OpenSSH PROTOCOL §4) -----------------------------------
+SFTP_PACKET_BYTES_MAX: Final = 256 * 1024  # OpenSSH's SFTP_MAX_MSG_LENGTH
+SFTP_READ_BYTES_MAX: Final = 255 * 1024  # OpenSSH's limits@openssh.com answer
+SFTP_WRITE_BYTES_MAX: Final = 255 * 1024
+SFTP_HANDLES_MAX: Final = 1_000  # per SFTP session; Erlang's max_handles after its CVE
+SFTP_PATH_BYTES_MAX: Final = 4_096  # Linux PATH_MAX
+SFTP_CHANNELS_MAX: Final = 10  # per connection, as AWS Transfer documents
+READDIR_NAMES_MAX: Final = 128  # names in one reply
+
+# -- SSH ----------------------------------------------------------------------------------------
+LOGIN_TIMEOUT_S: Final = 30
+KEEPALIVE_INTERVAL_S: Final = 60  # AWS gives up on a silent peer after 300 s
+KEEPALIVE_COUNT_MAX: Final = 5
+AUTH_TRIES_MAX: Final = 6  # per connection, as OpenSSH's MaxAuthTries
+CONNECTIONS_MAX: Final = 1_000  # for the gateway as a whole
+
+# -- uploads ------------------------------------------------------------------------------------
+REORDER_WINDOW_BYTES: Final = 16 * 1024 * 1024
+UPLOAD_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024  # above it the channel stops reading
+UPLOAD_BATCH_BYTES: Final = 1024 * 1024  # handed to the worker thread at a time
+
+# -- the embedded bucket ------------------------------------------------------------------------
+SEGMENT_BYTES: Final = 64 * 1024  # one AES-GCM segment of a part
+INLINE_OBJECT_BYTES_MAX: Final = 64 * 1024  # ciphertext that lies in the index row itself
+OBJECT_KEY_BYTES_MAX: Final = 1_024  # S3
+LIST_KEYS_MAX: Final = 1_000  # S3 ListObjectsV2 page
+FREE_SPACE_FLOOR_FRACTION: Final = 0.05
+FREE_SPACE_FLOOR_BYTES: Final = 1024**3  # whichever of the two is smaller
+
+# -- definition ---------------------------------------------------------------------------------
+RENDER_TIME_S_MAX: Final = 20
+RENDER_MEMORY_BYTES_MAX: Final = 1024**3
+SESSION_POLICY_CHARS_MAX: Final = 2_048  # AWS Transfer's quota
+HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed user
+
+# -- the gateway --------------------------------------------------------------------------------
+GRACE_S: Final = 30  # what SIGTERM gives open transfers
+POLL_S: Final = 1.0  # tables are polled this often; wake-ups are hints

@@ -1,0 +1,1 @@
+"""From landing to rows: match, parse, load, history in one commit."""

@@ -1,0 +1,1 @@
+"""The SFTP door: SSH by asyncssh, the SFTP request layer our own."""

@@ -1,0 +1,145 @@
+"""The Bucket protocol: S3's semantics, which a directory cannot give.
+
+``a`` and ``a/b`` both exist; keys are any UTF-8 up to 1,024 bytes; listing is by prefix and
+delimiter in key order (UTF-8 bytes); replacing is atomic; nothing is visible before ``publish``.
+
+Who retries: nobody here; an error is final for the call. Blocking and thread-safe unless said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from feedgate.database import Transaction
+
+__all__ = [
+    "Bucket",
+    "Buffer",
+    "Listing",
+    "ObjectInfo",
+    "ObjectReader",
+    "StagedObject",
+    "Upload",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object version. ``last_modified_ms`` is Unix time; ``etag`` is opaque (SSE-KMS)."""
+
+    bucket: str
+    key: str
+    version_id: str
+    object_id: str
+    size: int
+    etag: str
+    sha256: str
+    kms_key_arn: str | None
+    last_modified_ms: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page in key order. ``next_start_after`` is None on the last page."""
+
+    objects: tuple[ObjectInfo, ...]
+    common_prefixes: tuple[str, ...]
+    next_start_after: str | None
+
+
+class ObjectReader(Protocol):
+    """An open object version; stays readable when its key is deleted or replaced meanwhile."""
+
+    info: ObjectInfo
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Bytes at ``offset``; short only at the end. Raises ``errors.Integrity`` on tampering."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent; must be called, for a garbage lease hangs on it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StagedObject:
+    """Bytes that are durable and not yet visible: the input of ``publish``. ``row`` is the form's own."""
+
+    bucket: str
+    key: str
+    object_id: str
+    size: int
+    sha256: str
+    kms_key_arn: str | None
+    row: object
+
+
+class Upload(Protocol):
+    """One object being written. Called from one thread at a time, which need not be the same one."""
+
+    object_id: str
+    size: int  # the highest byte written so far + 1
+
+    def write(self, offset: int, pieces: Sequence[Buffer]) -> None:
+        """Write ``pieces`` one after another from ``offset``.
+
+        Any order inside the reorder window (``limits.REORDER_WINDOW_BYTES``); a gap that is never
+        filled reads as zeros. Raises ``errors.Unsupported`` for what cannot be held, ``NoSpace``.
+        """
+        ...
+
+    def finish(self) -> StagedObject:
+        """Seal and make durable (fdatasync of part, fsync of its directory); may block long."""
+        ...
+
+    def abort(self) -> None:
+        """Forget the bytes. Idempotent; never raises."""
+        ...
+
+
+class Bucket(Protocol):
+    """One bucket. Forms: ``storage.embedded``; cloud buckets later."""
+
+    name: str
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The current version, or None."""
+        ...
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        max_keys: int = 1000,
+    ) -> Listing:
+        """ListObjectsV2: keys and common prefixes together count against ``max_keys``."""
+        ...
+
+    def open(self, key: str) -> ObjectReader | None:
+        """Open the current version, or None where there is none."""
+        ...
+
+    def begin_upload(
+        self, key: str, *, owner: str, metadata: Mapping[str, str] | None = None
+    ) -> Upload:
+        """Start an object. ``owner`` names the session that holds the lease. Raises ``NoSpace``."""
+        ...
+
+    def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:
+        """Make a staged object the key's current version inside the caller's transaction."""
+        ...
+
+    def delete(self, tx: Transaction, key: str) -> bool:
+        """Remove the current version; False where there was none."""
+        ...
+
+    def move(self, tx: Transaction, source: str, target: str) -> ObjectInfo:
+        """Give an object another key (replacing what is there). Raises ``errors.NotFound``."""
+        ...
