@@ -46,3 +46,11 @@ HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed use
 # -- the gateway --------------------------------------------------------------------------------
 GRACE_S: Final = 30  # what SIGTERM gives open transfers
 POLL_S: Final = 1.0  # tables are polled this often; wake-ups are hints
+ACCEPT_BACKLOG: Final = 512
+START_TIMEOUT_S: Final = 30  # children ready, or the gateway did not start
+RESTART_DELAY_S: Final = 0.2  # before a child that died is started again
+HOUSEKEEPING_S: Final = 60  # garbage, expired leases
+QUERY_REQUEST_BYTES_MAX: Final = 1024 * 1024
+QUERY_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
+QUERY_TIMEOUT_S: Final = 60
+WAREHOUSE_LOCK_WAIT_S: Final = 5  # a predecessor that is just ending still holds DuckDB's lock

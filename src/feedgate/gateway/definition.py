@@ -1,0 +1,152 @@
+"""The definition: what the author's two files say, and the copy of it that the gateway applied last.
+
+``Definition`` carries texts, never objects of the running gateway, so that a worker rebuilds the
+stack from the database without Jsonnet and without the author's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import msgspec
+
+from feedgate.database import Database, Transaction
+from feedgate.database.engine import Migration
+from feedgate.errors import DefinitionError, Finding
+from feedgate.stack.build import build
+from feedgate.stack.resources import Stack
+from feedgate.stack.template import parse_template
+from feedgate.stack.warehouse import Warehouse
+
+__all__ = ["MIGRATIONS", "Definition", "DefinitionStore"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Rendered template, warehouse scripts, and the values that a run gives them."""
+
+    name: str
+    template_file: str
+    template_text: str
+    warehouse_files: tuple[tuple[str, str], ...] = ()
+    account: str = "000000000000"
+    region: str = "us-east-1"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    physical_ids: Mapping[str, str] = field(default_factory=dict)
+    imports: Mapping[str, str] = field(default_factory=dict)
+    defines: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def stack(self) -> Stack:
+        """The resolved stack. Raises ``DefinitionError`` with every fault."""
+        return build(
+            parse_template(self.template_text, file=self.template_file),
+            name=self.name,
+            account=self.account,
+            region=self.region,
+            parameters=self.parameters,
+            physical_ids=self.physical_ids,
+            imports=self.imports,
+        )
+
+    @cached_property
+    def warehouse(self) -> Warehouse | None:
+        """What warehouse.sql declares, or None where there is none. Raises ``DefinitionError``."""
+        if not self.warehouse_files:
+            return None
+        from feedgate.stack.warehouse_sql import parse_warehouse  # noqa: PLC0415 - sqlglot: 0.2 s
+
+        values = {**self.stack.parameters, **self.stack.outputs, **self.defines}
+        return parse_warehouse(self.warehouse_files, values)
+
+    def faults(self) -> tuple[Finding, ...]:
+        """Every fault of both files at once; empty when the definition is good."""
+        found: list[Finding] = []
+        try:
+            _ = self.stack
+        except DefinitionError as error:
+            return error.findings  # without outputs the script's names cannot be resolved
+        try:
+            _ = self.warehouse
+        except DefinitionError as error:
+            found.extend(error.findings)
+        return tuple(found)
+
+    def require_good(self) -> None:
+        """Raises ``DefinitionError`` with every fault, if there is any."""
+        if faults := self.faults():
+            raise DefinitionError(faults, hint="`feedgate check` lists them with their places")
+
+
+MIGRATIONS = (
+    Migration(
+        "definition",
+        1,
+        """
+        CREATE TABLE definition (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            generation INTEGER NOT NULL,
+            applied BLOB NOT NULL,
+            applied_at_ms INTEGER NOT NULL,
+            pending BLOB
+        ) STRICT;
+        CREATE TABLE sealed_key (
+            name TEXT PRIMARY KEY,
+            kms_key_arn TEXT NOT NULL,
+            wrapped BLOB NOT NULL
+        ) STRICT;
+        """,
+    ),
+)
+
+
+class DefinitionStore:
+    """The definition last applied, and the changes that wait for the operator's word."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def generation(self) -> int:
+        """Raised by each application; 0 before the first."""
+        rows = self._database.read("SELECT generation FROM definition")
+        return int(rows[0][0]) if rows else 0
+
+    def applied(self) -> Definition | None:
+        """The definition that the gateway serves."""
+        rows = self._database.read("SELECT applied FROM definition")
+        return _decode(rows[0][0]) if rows else None
+
+    def pending(self) -> tuple[str, ...]:
+        """Changes that were not applied because they delete or replace, as text."""
+        rows = self._database.read("SELECT pending FROM definition")
+        return tuple(msgspec.json.decode(rows[0][0])) if rows and rows[0][0] else ()
+
+    def apply(self, tx: Transaction, definition: Definition, now_ms: int) -> None:
+        """Make this the served definition, within the caller's transaction."""
+        tx.execute(
+            "INSERT INTO definition (one, generation, applied, applied_at_ms) VALUES (1, 1, ?, ?)"
+            " ON CONFLICT (one) DO UPDATE SET generation = generation + 1,"
+            " applied = excluded.applied, applied_at_ms = excluded.applied_at_ms, pending = NULL",
+            (_encode(definition), now_ms),
+        )
+
+    def set_pending(self, tx: Transaction, changes: tuple[str, ...]) -> None:
+        """Remember what waits for the operator's word; an empty tuple forgets it."""
+        tx.execute(
+            "UPDATE definition SET pending = ?",
+            (msgspec.json.encode(changes) if changes else None,),
+        )
+
+
+def _encode(definition: Definition) -> bytes:
+    return msgspec.json.encode(
+        {name: getattr(definition, name) for name in definition.__dataclass_fields__}
+    )
+
+
+def _decode(data: bytes) -> Definition:
+    values = msgspec.json.decode(data)
+    values["warehouse_files"] = tuple(tuple(pair) for pair in values["warehouse_files"])
+    return Definition(**values)

@@ -1,0 +1,212 @@
+"""The loader's process: sole owner of the warehouse; a load never costs a supplier anything.
+
+It reads each object as the storage integration's role, asks the judge for every read, and lets
+``pipes.loader`` turn landings into rows. Between landings it sleeps on its wake socket; the ledger
+is polled each second, so a lost wake-up costs a second and never a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from feedgate.access.principals import role_session_for_integration
+from feedgate.errors import CouldNot, FeedgateError, NotFound
+from feedgate.gateway.folder import DataFolder
+from feedgate.gateway.process import Channel
+from feedgate.gateway.queries import Answer, QueryServer, bind_short
+from feedgate.gateway.services import Services
+from feedgate.gateway.warehouse_key import warehouse_key
+from feedgate.ledger.receipts import Landing
+from feedgate.limits import POLL_S, WAREHOUSE_LOCK_WAIT_S
+from feedgate.pipes.duckdb import DuckDBWarehouse
+from feedgate.pipes.loader import Loader
+from feedgate.stack.warehouse import Pipe
+from feedgate.storage.bucket import ObjectReader
+
+__all__ = ["open_warehouse", "query_offline", "run_loader"]
+
+
+def run_loader(channel: Channel, open_services: Callable[[], Services]) -> None:
+    """Load until told to drain, or until the supervisor is gone."""
+    message = channel.receive()
+    if message is None:
+        return
+    try:
+        process = _LoaderProcess(channel, open_services())
+    except FeedgateError as error:
+        with contextlib.suppress(OSError):
+            channel.send("failed", message=str(error), hint=error.hint)
+        return
+    channel.send("ready")
+    try:
+        process.run()
+    finally:
+        process.close()
+
+
+def open_warehouse(services: Services) -> DuckDBWarehouse:
+    """Open the warehouse, waiting a little for a predecessor that is just ending.
+
+    Raises:
+        CouldNot: another process holds the DuckDB files, or the KMS key cannot be used.
+    """
+    key = warehouse_key(services)
+    deadline = time.monotonic() + WAREHOUSE_LOCK_WAIT_S
+    while True:
+        try:
+            return DuckDBWarehouse(services.folder.warehouse, encryption_key=key)
+        except CouldNot:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def query_offline(folder: DataFolder, services: Services, sql: str) -> Answer:
+    """Run a query on the files themselves, when no gateway runs in ``folder``."""
+    definition = services.definition.warehouse
+    if definition is None:
+        raise NotFound("this stack has no warehouse.sql", hint="`feedgate init` shows one")
+    warehouse = open_warehouse(services)
+    try:
+        warehouse.apply(definition)
+        return _answer(warehouse, sql)
+    finally:
+        warehouse.close()
+
+
+class _LoaderProcess:
+    def __init__(self, channel: Channel, services: Services) -> None:
+        self._channel = channel
+        self._services = services
+        self._warehouse: DuckDBWarehouse | None = None
+        self._loader: Loader | None = None
+        self._queries: QueryServer | None = None
+        self._selector = selectors.DefaultSelector()
+        self._wake = _wake_socket(services.folder)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        channel.sock.setblocking(False)
+        self._selector.register(channel.sock, selectors.EVENT_READ)
+        self._draining = False
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Bring the warehouse to what the definition declares; the first one opens it."""
+        declared = self._services.definition.warehouse
+        if declared is None:
+            self._loader = None
+            return
+        if self._warehouse is None:
+            self._warehouse = open_warehouse(self._services)
+        self._warehouse.apply(declared)
+        self._loader = Loader(
+            declared,
+            warehouse=self._warehouse,
+            landings=self._services.ledger,
+            open_object=self._open_object,
+            now=time.time,
+            log=self._services.log,
+            crash_at=self._services.crash_at,
+            on_loaded=self._report,
+        )
+        if self._queries is None:
+            warehouse = self._warehouse
+            self._queries = QueryServer(
+                self._services.folder.query_socket, lambda sql: _answer(warehouse, sql)
+            )
+            self._queries.start()
+
+    def _open_object(self, pipe: Pipe, landing: Landing) -> ObjectReader:
+        """The landing's object, opened as the pipe's storage integration may open it."""
+        declared = self._services.definition.warehouse
+        assert declared is not None
+        stage = declared.stages[pipe.copy.stage]
+        integration = declared.integrations[stage.integration]
+        session = role_session_for_integration(
+            self._services.stack, integration.role_arn, judge=self._services.judge
+        )
+        reader = self._services.guarded(session)[landing.bucket].open(landing.key)
+        if reader is None:
+            raise NotFound(f"`s3://{landing.bucket}/{landing.key}` was removed before it was loaded")
+        return reader
+
+    def _report(self, load: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.send(
+                "event",
+                event={
+                    "activity-type": "LOAD",
+                    "landing-id": load.landing_id,
+                    "pipe": load.pipe,
+                    "table": load.table,
+                    "status": load.status,
+                    "rows-loaded": load.rows_loaded,
+                    "errors-seen": load.errors_seen,
+                    "message": load.message,
+                },
+            )
+
+    def run(self) -> None:
+        while not self._draining:
+            try:
+                busy = self._loader is not None and self._loader.step()
+            except FeedgateError as error:
+                self._services.log.error("loading failed, will be tried again", reason=str(error))
+                busy = False
+            self._wait(0.0 if busy else POLL_S)
+
+    def _wait(self, timeout_s: float) -> None:
+        for key, _events in self._selector.select(timeout_s):
+            if key.fileobj is self._wake:
+                with contextlib.suppress(BlockingIOError):
+                    while self._wake.recv(16):
+                        pass
+            else:
+                self._on_message()
+        if timeout_s:
+            self._refresh()
+
+    def _on_message(self) -> None:
+        try:
+            received = self._channel.receive()
+        except BlockingIOError:
+            return
+        if received is None or received[0]["kind"] == "drain":
+            self._draining = True
+
+    def _refresh(self) -> None:
+        try:
+            if self._services.refresh():
+                self._take_up()
+        except FeedgateError as error:
+            self._services.log.error("could not take up a change", reason=str(error))
+
+    def close(self) -> None:
+        if self._queries is not None:
+            self._queries.stop()
+        if self._warehouse is not None:
+            self._warehouse.close()
+        self._wake.close()
+        self._services.folder.loader_socket.unlink(missing_ok=True)
+        self._services.close()
+
+
+def _wake_socket(folder: DataFolder) -> socket.socket:
+    path = folder.loader_socket
+    path.unlink(missing_ok=True)
+    wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    bind_short(wake, path)
+    path.chmod(0o600)
+    wake.setblocking(False)
+    return wake
+
+
+def _answer(warehouse: DuckDBWarehouse, sql: str) -> Answer:
+    result = warehouse.query(sql)
+    return Answer(
+        tuple(result.columns), tuple(result.types), tuple(map(tuple, result.rows)), result.truncated
+    )

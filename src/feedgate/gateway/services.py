@@ -1,0 +1,177 @@
+"""The services of one process: stores, judge and files joined out of the data folder.
+
+Every process of a gateway, and every command that looks into its data folder, opens the same
+services; what differs is only who asks: a supplier's role session, the integration's, the operator.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from feedgate.access.authorize import AuditEvent, Judge
+from feedgate.access.guarded import GuardedBucket, guarded_buckets
+from feedgate.access.principals import Operator, Principal
+from feedgate.database import Database
+from feedgate.errors import CouldNot
+from feedgate.gateway import definition as definition_store
+from feedgate.gateway.crash import CrashAt, never
+from feedgate.gateway.definition import Definition, DefinitionStore
+from feedgate.gateway.folder import DataFolder
+from feedgate.gateway.queries import connect_short
+from feedgate.identity import store as identity_store
+from feedgate.identity.store import UserStore
+from feedgate.kms.envelope import KmsKey
+from feedgate.kms.keyring import Keyring
+from feedgate.ledger import store as ledger_store
+from feedgate.ledger.store import Ledger
+from feedgate.stack.resources import Stack
+from feedgate.storage import embedded
+from feedgate.storage.embedded import EmbeddedBucket
+from feedgate.telemetry import EventLog
+
+__all__ = ["DEFAULT_KMS_KEY", "Services", "open_database"]
+
+# what encrypts buckets that name no KMS key of their own, as `aws/s3` does on AWS
+DEFAULT_KMS_KEY = "arn:aws:kms:local:000000000000:alias/feedgate"
+
+
+def open_database(folder: DataFolder) -> Database:
+    """Open the data folder's database and bring its tables up to date.
+
+    Raises:
+        CouldNot: the folder was made by a newer feedgate, or lies on a network file system.
+    """
+    database = Database(folder.root)
+    database.migrate(
+        (
+            *embedded.MIGRATIONS,
+            *ledger_store.MIGRATIONS,
+            *identity_store.MIGRATIONS,
+            *definition_store.MIGRATIONS,
+        )
+    )
+    return database
+
+
+class Services:
+    """Everything that answers a request, for the definition applied last."""
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        log: EventLog,
+        *,
+        crash_at: CrashAt = never,
+        audit: Callable[[AuditEvent], None] = lambda _event: None,
+        database: Database | None = None,
+    ) -> None:
+        self.folder = folder
+        self.log = log
+        self.crash_at = crash_at
+        self.on_event: Callable[[dict[str, Any]], None] = lambda _event: None
+        self.database = database if database is not None else open_database(folder)
+        self.keyring = Keyring.open(folder.keyring)
+        self.definitions = DefinitionStore(self.database)
+        self.users = UserStore(self.database)
+        self.ledger = Ledger(self.database)
+        self._audit = audit
+        self._wake: socket.socket | None = None
+        self._generation = (-1, -1)
+        self.definition: Definition
+        self.judge: Judge
+        self.buckets: Mapping[str, EmbeddedBucket]
+        self.refresh()
+
+    @property
+    def stack(self) -> Stack:
+        return self.definition.stack
+
+    def refresh(self) -> bool:
+        """Take up what was applied or changed since; True when something was.
+
+        Raises:
+            CouldNot: nothing was applied yet.
+        """
+        generation = (self.definitions.generation(), self.users.generation())
+        if generation == self._generation:
+            return False
+        if generation[0] != self._generation[0]:
+            self._take_up_definition()
+        self._generation = generation
+        return True
+
+    def _take_up_definition(self) -> None:
+        applied = self.definitions.applied()
+        if applied is None:
+            raise CouldNot(
+                f"nothing has been applied to `{self.folder.root}` yet",
+                hint="`feedgate up` applies the stack and serves it",
+            )
+        self.definition = applied
+        self.judge = Judge(applied.stack, self._audit, time.time)
+        self.buckets = {
+            bucket.name: EmbeddedBucket(
+                name=bucket.name,
+                arn=bucket.arn,
+                database=self.database,
+                folder=self.folder.root,
+                kms=self.kms_key(bucket.kms_key_arn),
+                bucket_key_enabled=bucket.bucket_key_enabled,
+                crash_at=self.crash_at,
+            )
+            for bucket in applied.stack.buckets.values()
+        }
+
+    def kms_key(self, arn: str | None) -> KmsKey:
+        """The KMS key of that ARN, or the gateway's own where a bucket names none."""
+        return self.keyring.key(arn or DEFAULT_KMS_KEY)
+
+    def guarded(self, principal: Principal) -> Mapping[str, GuardedBucket]:
+        """Every bucket of the stack, as this principal may use it."""
+        return guarded_buckets(principal, self.judge, self.buckets)
+
+    def operator(self) -> Operator:
+        """Whoever runs commands on this machine: the account's root, bound by key policies."""
+        name = os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())
+        return Operator(account=self.stack.account, name=name)
+
+    def wake_loader(self) -> None:
+        """Hint that something landed; the loader polls the ledger anyway."""
+        if self._wake is None:
+            wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            wake.setblocking(False)
+            try:
+                connect_short(wake, self.folder.loader_socket)
+            except OSError:
+                wake.close()
+                return
+            self._wake = wake
+        try:
+            self._wake.send(b"1")
+        except BlockingIOError:
+            return  # its queue is full of hints already
+        except OSError:
+            self._wake.close()  # the loader was restarted: connect anew next time
+            self._wake = None
+
+    def close(self) -> None:
+        if self._wake is not None:
+            self._wake.close()
+        self.database.close()
+
+
+def audit_to(path: Path, now: Callable[[], float]) -> Callable[[AuditEvent], None]:
+    """Write each decision as one JSON line, appended."""
+    stream = path.open("a", buffering=1, encoding="utf-8")
+    os.chmod(path, 0o600)
+    log = EventLog(stream, now=now)
+
+    def write(event: AuditEvent) -> None:
+        log.emit("DECISION", **event.fields())
+
+    return write

@@ -1,0 +1,351 @@
+"""The supervisor: the listening socket, the children, and nothing that a supplier can reach.
+
+It accepts, passes each socket to the least loaded worker, restarts what dies, and stops in order:
+no new connections, open transfers get their grace, then the children end. It never parses a byte
+that came over the network.
+
+Invariants: the run lock is held from before the first child until after the last; the door opens
+only when every child said ``ready``; FEEDGATE_CRASH_AT reaches a child's first life only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from feedgate.errors import CouldNot, FeedgateError
+from feedgate.gateway.folder import DataFolder, RunLock, write_atomically
+from feedgate.gateway.process import Channel
+from feedgate.limits import (
+    ACCEPT_BACKLOG,
+    CONNECTIONS_MAX,
+    HOUSEKEEPING_S,
+    RESTART_DELAY_S,
+    START_TIMEOUT_S,
+)
+from feedgate.telemetry import EventLog
+
+__all__ = ["ChildCommand", "GatewayOptions", "Supervisor"]
+
+ChildCommand = Callable[[str, int], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """What only this run needs; ``command(role, fd)`` is the argv of a child process."""
+
+    folder: DataFolder
+    listen_host: str
+    listen_port: int
+    command: ChildCommand
+    ready_file: Path | None = None
+    workers: int = 1
+    grace_s: float = 30.0
+
+
+@dataclass(slots=True)
+class _Child:
+    role: str
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    state: str = "starting"
+    connections: int = 0
+    failure: FeedgateError | None = None
+
+
+@dataclass(slots=True)
+class _Timers:
+    restart_at: dict[str, list[float]] = field(default_factory=dict)
+    housekeeping_at: float = 0.0
+    stop_by: float | None = None
+
+
+class Supervisor:
+    """One run of a gateway, from the lock to exit 0."""
+
+    def __init__(
+        self,
+        options: GatewayOptions,
+        log: EventLog,
+        *,
+        housekeeping: Callable[[], None] = lambda: None,
+        on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
+    ) -> None:
+        self._options = options
+        self._log = log
+        self._housekeeping = housekeeping
+        self._on_event = on_event
+        self._lock = RunLock(options.folder)
+        self._selector = selectors.DefaultSelector()
+        self._children: list[_Child] = []
+        self._timers = _Timers()
+        self._listener: socket.socket | None = None
+        self._stopping = False
+        self._wake_read, self._wake_write = socket.socketpair()
+
+    def run(self, prepare: Callable[[], None], on_ready: Callable[[str, int], None]) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        ``prepare`` makes the definition ready (renders, checks, applies it) while the children
+        already load their libraries; ``on_ready(host, port)`` is called once the door is open.
+
+        Raises:
+            Conflict: another gateway serves this data folder.
+            CouldNot: the address cannot be bound, or a child could not start.
+            FeedgateError: whatever ``prepare`` raises; no door was opened then.
+        """
+        self._lock.acquire()
+        try:
+            self._listener = self._bind()
+            self._catch_signals()
+            try:
+                self._spawn_all()
+                prepare()
+                self._start_children()
+                host, port = self._listener.getsockname()[:2]
+                self._announce(host, port)
+                on_ready(host, port)
+                self._serve()
+            finally:
+                self._end_children()
+        finally:
+            self._clean_up()
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def _bind(self) -> socket.socket:
+        host, port = self._options.listen_host, self._options.listen_port
+        try:
+            family, kind, protocol, _name, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = socket.socket(family, kind, protocol)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError as error:
+            raise CouldNot(
+                f"cannot listen on `{host}:{port}`: {error.strerror or error}",
+                hint="choose another address with --listen HOST:PORT; port 0 picks a free one",
+            ) from error
+        listener.setblocking(False)
+        return listener
+
+    def _catch_signals(self) -> None:
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _on_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_read.recv(4096)
+
+    def _spawn_all(self) -> None:
+        for role in ("loader", *["worker"] * self._options.workers):
+            self._spawn(role, first_life=True)
+
+    def _spawn(self, role: str, *, first_life: bool) -> _Child:
+        channel, theirs = Channel.pair()
+        environment = dict(os.environ)
+        if not first_life:
+            environment.pop("FEEDGATE_CRASH_AT", None)
+        with theirs:
+            process = subprocess.Popen(
+                self._options.command(role, theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the supervisor, which drains them
+            )
+        channel.sock.setblocking(False)
+        child = _Child(role, process, channel)
+        self._children.append(child)
+        self._selector.register(
+            channel.sock, selectors.EVENT_READ, lambda: self._on_child_message(child)
+        )
+        return child
+
+    def _start_children(self) -> None:
+        for child in self._children:
+            with contextlib.suppress(OSError):
+                child.channel.send("start")
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while any(child.state == "starting" for child in self._children):
+            self._turn(min(0.5, max(0.0, deadline - time.monotonic())))
+            self._raise_failure()
+            if self._stopping:
+                return
+            if time.monotonic() > deadline:
+                raise CouldNot(
+                    f"the gateway was not ready within {START_TIMEOUT_S} s",
+                    hint="`feedgate logs` shows why",
+                )
+
+    def _raise_failure(self) -> None:
+        for child in self._children:
+            if child.failure is not None:
+                raise child.failure
+            if child.state == "starting" and child.process.poll() is not None:
+                raise CouldNot(
+                    f"the {child.role} ended with status {child.process.returncode} while starting",
+                    hint="`feedgate logs` shows why",
+                )
+
+    def _announce(self, host: str, port: int) -> None:
+        assert self._listener is not None
+        self._listener.listen(ACCEPT_BACKLOG)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
+        write_atomically(
+            self._options.folder.run_file,
+            {
+                "pid": os.getpid(),
+                "sftp": {"host": host, "port": port},
+                "started_at": time.time(),
+                "workers": self._options.workers,
+            },
+        )
+
+    # -- serving ------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        self._log.info("gateway is open", pid=os.getpid())
+        while not self._stopping:
+            self._turn(1.0)
+            self._restart_due()
+            self._housekeeping_due()
+        self._drain()
+
+    def _turn(self, timeout_s: float) -> None:
+        for key, _events in self._selector.select(timeout_s):
+            key.data()
+
+    def _on_connection(self) -> None:
+        assert self._listener is not None
+        try:
+            connection, _peer = self._listener.accept()
+        except OSError:
+            return
+        with connection:
+            workers = [c for c in self._children if c.role == "worker" and c.state == "ready"]
+            if not workers or sum(c.connections for c in workers) >= CONNECTIONS_MAX:
+                self._log.emit("CONNECTION_REJECTED", reason="the gateway is at its limit")
+                return
+            for child in sorted(workers, key=lambda c: c.connections):
+                with contextlib.suppress(OSError):
+                    child.channel.send("connection", connection=connection)
+                    child.connections += 1
+                    return
+
+    def _on_child_message(self, child: _Child) -> None:
+        try:
+            received = child.channel.receive()
+        except BlockingIOError:
+            return
+        if received is None:
+            self._on_child_gone(child)
+            return
+        message, _none = received
+        kind = message["kind"]
+        if kind == "ready" or kind == "drained":
+            child.state = kind
+        elif kind == "load":
+            child.connections = int(message["connections"])
+        elif kind == "event":
+            self._on_event(message["event"])
+        elif kind == "failed":
+            child.failure = CouldNot(message["message"], hint=message.get("hint"))
+
+    def _on_child_gone(self, child: _Child) -> None:
+        self._selector.unregister(child.channel.sock)
+        child.channel.close()
+        child.process.wait()
+        if child.state == "starting":
+            return  # _raise_failure reports it
+        self._children.remove(child)
+        if not self._stopping:
+            self._log.error(f"the {child.role} died", status=child.process.returncode)
+            due = self._timers.restart_at.setdefault(child.role, [])
+            due.append(time.monotonic() + RESTART_DELAY_S)
+
+    def _restart_due(self) -> None:
+        now = time.monotonic()
+        for role, times in self._timers.restart_at.items():
+            for due in [at for at in times if at <= now]:
+                times.remove(due)
+                child = self._spawn(role, first_life=False)
+                with contextlib.suppress(OSError):
+                    child.channel.send("start")
+        for child in [c for c in self._children if c.state == "starting"]:
+            if child.process.poll() is not None or child.failure is not None:
+                child.state = "failed"
+                self._on_child_gone(child)
+
+    def _housekeeping_due(self) -> None:
+        now = time.monotonic()
+        if now < self._timers.housekeeping_at:
+            return
+        self._timers.housekeeping_at = now + HOUSEKEEPING_S
+        try:
+            self._housekeeping()
+        except FeedgateError as error:
+            self._log.error("housekeeping failed", reason=str(error))
+
+    # -- closing ------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """SIGTERM: stop accepting, let open transfers finish within the grace."""
+        assert self._listener is not None
+        self._selector.unregister(self._listener)
+        self._listener.close()
+        self._log.info("draining", grace_s=self._options.grace_s)
+        workers = [child for child in self._children if child.role == "worker"]
+        for child in workers:
+            with contextlib.suppress(OSError):
+                child.channel.send("drain", grace_s=self._options.grace_s)
+        deadline = time.monotonic() + self._options.grace_s + 5
+        while time.monotonic() < deadline:
+            if all(c.state == "drained" or c not in self._children for c in workers):
+                break
+            self._turn(0.2)
+        for child in [c for c in self._children if c.role == "loader"]:
+            with contextlib.suppress(OSError):
+                child.channel.send("drain", grace_s=5)
+
+    def _end_children(self) -> None:
+        deadline = time.monotonic() + 5
+        for child in self._children:
+            child.channel.close()  # a child whose supervisor is gone ends by itself
+        for child in self._children:
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+    def _clean_up(self) -> None:
+        signal.set_wakeup_fd(-1)
+        if self._listener is not None:
+            self._listener.close()
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
+        with contextlib.suppress(OSError):
+            self._options.folder.run_file.unlink()
+        if self._options.ready_file is not None:
+            with contextlib.suppress(OSError):
+                self._options.ready_file.unlink()
+        self._lock.release()

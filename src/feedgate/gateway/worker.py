@@ -1,0 +1,119 @@
+"""A worker: one event loop, the door in it. Nothing in memory that another process needs.
+
+The supervisor hands it accepted sockets; it follows the generation of the definition and of the
+users in the database once a second, and judges open sessions again when that changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from feedgate.errors import FeedgateError
+from feedgate.gateway.lifecycle import Door
+from feedgate.gateway.process import Channel
+from feedgate.gateway.services import Services
+from feedgate.limits import POLL_S
+
+__all__ = ["run_worker"]
+
+DoorFactory = Callable[[Services], Door]
+
+
+async def run_worker(channel: Channel, open_services: Callable[[], Services], door: DoorFactory) -> None:
+    """Serve until told to drain, or until the supervisor is gone."""
+    worker = _Worker(channel, open_services, door)
+    await worker.run()
+
+
+class _Worker:
+    def __init__(
+        self, channel: Channel, open_services: Callable[[], Services], door: DoorFactory
+    ) -> None:
+        self._channel = channel
+        self._open_services = open_services
+        self._make_door = door
+        self._services: Services | None = None
+        self._door: Door | None = None
+        self._messages: asyncio.Queue[tuple[dict[str, Any], socket.socket | None] | None]
+        self._messages = asyncio.Queue()
+        self._handlers: dict[str, Callable[[dict[str, Any], socket.socket | None], Awaitable[bool]]]
+        self._handlers = {
+            "start": self._on_start,
+            "connection": self._on_connection,
+            "drain": self._on_drain,
+        }
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._channel.sock.setblocking(False)
+        loop.add_reader(self._channel.sock, self._readable)
+        follower = asyncio.create_task(self._follow())
+        try:
+            while (item := await self._messages.get()) is not None:
+                message, connection = item
+                if not await self._handlers[message["kind"]](message, connection):
+                    return
+        finally:
+            follower.cancel()
+            loop.remove_reader(self._channel.sock)
+            if self._services is not None:
+                self._services.close()
+
+    def _readable(self) -> None:
+        try:
+            self._messages.put_nowait(self._channel.receive())
+        except BlockingIOError:
+            return
+
+    def report(self, kind: str, **fields: Any) -> None:
+        """Tell the supervisor; when its queue is full the news is a hint that may be lost."""
+        with contextlib.suppress(OSError):
+            self._channel.send(kind, **fields)
+
+    async def _on_start(self, _message: dict[str, Any], _connection: object) -> bool:
+        try:
+            self._services = self._open_services()
+            self._services.on_event = lambda event: self.report("event", event=event)
+            self._door = self._make_door(self._services)
+            await self._door.start()
+        except FeedgateError as error:
+            self.report("failed", message=str(error), hint=error.hint)
+            return False
+        self.report("ready")
+        return True
+
+    async def _on_connection(
+        self, _message: dict[str, Any], connection: socket.socket | None
+    ) -> bool:
+        assert connection is not None
+        assert self._door is not None
+        self._door.connect(connection)
+        return True
+
+    async def _on_drain(self, message: dict[str, Any], _connection: object) -> bool:
+        if self._door is not None:
+            await self._door.drain(float(message["grace_s"]))
+        self.report("drained")
+        return False
+
+    async def _follow(self) -> None:
+        """Once a second: report the load, and take up a new generation."""
+        reported = 0
+        while True:
+            await asyncio.sleep(POLL_S / 2)
+            if self._door is None or self._services is None:
+                continue
+            if self._door.connections != reported:
+                reported = self._door.connections
+                self.report("load", connections=reported)
+            try:
+                changed = self._services.refresh()
+            except FeedgateError as error:
+                self._services.log.error("could not take up a change", reason=str(error))
+                continue
+            if changed:
+                self._door.recheck(self._services.login.still_valid)
