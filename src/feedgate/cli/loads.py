@@ -1,0 +1,214 @@
+"""``receipts``, ``receipt``, ``query``: what was sent, what it became, and the rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from feedgate.cli.options import data_folder, data_option, json_option, stack_option
+from feedgate.cli.output import note, print_json, result, safe, size_text, table, time_text
+from feedgate.errors import NotFound
+
+if TYPE_CHECKING:
+    from feedgate.gateway.queries import Answer
+    from feedgate.ledger.receipts import PipeLoad, Receipt
+
+__all__ = ["query", "receipt", "receipts"]
+
+
+@click.command()
+@stack_option
+@data_option
+@click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--user", "user_name", help="Only this user's.")
+@json_option
+def receipts(
+    stack: Path, data: Path | None, limit: int, user_name: str | None, as_json: bool
+) -> None:
+    """List receipts, newest first: who sent what, and what it became.
+
+    \b
+    Examples:
+      feedgate receipts
+      feedgate receipts --user jeffrey_aven -n 100 --json
+    """
+    from feedgate.gateway.services import open_database
+    from feedgate.ledger.store import Ledger
+
+    database = open_database(data_folder(stack, data))
+    try:
+        found = Ledger(database).receipts(limit=limit, user_name=user_name)
+    finally:
+        database.close()
+    if as_json:
+        print_json({"receipts": [receipt_json(item) for item in found]})
+        return
+    if not found:
+        note("no file has landed yet")
+        return
+    table(
+        ("RECEIPT", "LANDED", "USER", "PATH", "SIZE", "STATUS", "ROWS", "ERRORS", "TABLE"),
+        [row for item in found for row in _receipt_rows(item)],
+    )
+
+
+def _receipt_rows(item: Receipt) -> list[tuple[object, ...]]:
+    landing = item.landing
+    head = (
+        landing.landing_id,
+        time_text(landing.landed_at_ms),
+        landing.user_name,
+        landing.path,
+        size_text(landing.size),
+    )
+    if not item.loads:
+        return [(*head, "no pipe", "", "", "")]
+    return [
+        (*head, load.status, load.rows_loaded, load.errors_seen, load.table) for load in item.loads
+    ]
+
+
+@click.group()
+def receipt() -> None:
+    """One receipt."""
+
+
+@receipt.command("show")
+@click.argument("receipt_id")
+@stack_option
+@data_option
+@json_option
+def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None:
+    """Show a receipt whole; the beginning of its id is enough where it is unique."""
+    from feedgate.gateway.services import open_database
+    from feedgate.ledger.store import Ledger
+
+    database = open_database(data_folder(stack, data))
+    try:
+        found = Ledger(database).receipt(receipt_id)
+    finally:
+        database.close()
+    if found is None:
+        raise NotFound(f"there is no receipt `{receipt_id}`", hint="`feedgate receipts` lists them")
+    if as_json:
+        print_json({"receipt": receipt_json(found)})
+        return
+    landing = found.landing
+    for name, value in (
+        ("receipt", landing.landing_id),
+        ("user", landing.user_name),
+        ("SSH key", landing.ssh_key_fingerprint),
+        ("client", f"{landing.client_version} from {landing.source_ip}"),
+        ("session", landing.session_id),
+        ("path", landing.path),
+        ("object", f"s3://{landing.bucket}/{landing.key}"),
+        ("version", landing.version_id),
+        ("size", f"{landing.size} bytes"),
+        ("SHA-256", landing.sha256),
+        ("KMS key", landing.kms_key_arn or "feedgate's own"),
+        ("landed", time_text(landing.landed_at_ms)),
+    ):
+        result(f"{name:<8}  {safe(value)}")
+    for load in found.loads:
+        _print_load(load)
+    if not found.loads:
+        result("no pipe covers this object")
+
+
+def _print_load(load: PipeLoad) -> None:
+    result("")
+    result(f"{load.pipe} → {load.table}: {load.status}")
+    result(
+        f"  {load.rows_parsed} rows parsed, {load.rows_loaded} loaded,"
+        f" {load.errors_seen} errors{_at(load.loaded_at_ms)}"
+    )
+    if load.message:
+        result(f"  {safe(load.message)}")
+    for error in load.errors:
+        column = f", column {error.column_name}" if error.column_name else ""
+        place = f"line {error.line}, character {error.character}{column}"
+        result(f"  {place}: {safe(error.message)}")
+
+
+def _at(unix_ms: int | None) -> str:
+    return f", at {time_text(unix_ms)}" if unix_ms else ""
+
+
+def receipt_json(item: Receipt) -> dict[str, Any]:
+    """A receipt's documented JSON shape."""
+    from dataclasses import asdict
+
+    return {**asdict(item.landing), "loads": [asdict(load) for load in item.loads]}
+
+
+@click.command()
+@click.argument("sql")
+@stack_option
+@data_option
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+)
+@json_option
+def query(sql: str, stack: Path, data: Path | None, output_format: str, as_json: bool) -> None:
+    """Run a SELECT on the warehouse, while the gateway runs and while it does not.
+
+    \b
+    Examples:
+      feedgate query "SELECT count(*) FROM orders"
+      feedgate query "SELECT * FROM landing.raw.orders LIMIT 10" --format csv
+    """
+    answer = run_query(stack, data, sql)
+    if as_json or output_format == "json":
+        print_json(
+            {
+                "columns": answer.columns,
+                "types": answer.types,
+                "rows": answer.rows,
+                "truncated": answer.truncated,
+            }
+        )
+    elif output_format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(answer.columns)
+        writer.writerows(answer.rows)
+    else:
+        table(answer.columns, [[_shown(cell) for cell in row] for row in answer.rows])
+        note(f"{len(answer.rows)} row(s)")
+    if answer.truncated:
+        note(f"only the first {len(answer.rows)} rows are shown; add a LIMIT or a WHERE")
+
+
+def run_query(stack: Path, data: Path | None, sql: str) -> Answer:
+    """Ask the running gateway, or the files where none runs."""
+    from feedgate.gateway.queries import ask
+
+    folder = data_folder(stack, data)
+    answer = ask(folder.query_socket, sql)
+    if answer is not None:
+        return answer
+    import time
+
+    from feedgate.gateway.loading import query_offline
+    from feedgate.gateway.services import Services
+    from feedgate.telemetry import EventLog
+
+    services = Services(folder, EventLog(sys.stderr, now=time.time))
+    try:
+        return query_offline(folder, services, sql)
+    finally:
+        services.close()
+
+
+def _shown(cell: object) -> object:
+    if cell is None:
+        return "NULL"
+    return json.dumps(cell) if isinstance(cell, dict | list) else cell

@@ -1,0 +1,313 @@
+"""``up``, ``down``, ``apply``: a gateway's life."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from feedgate.cli.options import (
+    data_option,
+    data_root,
+    json_option,
+    run_options,
+    run_values,
+    stack_argument,
+    stack_option,
+)
+from feedgate.cli.output import note, on_terminal, print_json, result, safe, size_text
+from feedgate.errors import CouldNot, UsageError
+from feedgate.limits import GRACE_S
+
+if TYPE_CHECKING:
+    from feedgate.gateway.apply import Outcome
+    from feedgate.gateway.folder import DataFolder
+    from feedgate.gateway.reading import RunValues
+
+__all__ = ["apply", "apply_stack", "down", "up"]
+
+
+@click.command()
+@stack_argument
+@data_option
+@click.option(
+    "--listen",
+    default="127.0.0.1:2222",
+    show_default=True,
+    envvar="FEEDGATE_LISTEN",
+    metavar="HOST:PORT",
+    help="Where suppliers connect; port 0 picks a free one.",
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="Written as JSON when the door is open, removed when it closes.",
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option(
+    "--grace",
+    default=float(GRACE_S),
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds that SIGTERM gives open transfers.",
+)
+@click.option("--yes", is_flag=True, help="Apply changes that delete or replace, too.")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background.")
+@run_options
+def up(
+    stack: Path,
+    data: Path | None,
+    listen: str,
+    ready_file: Path | None,
+    workers: int,
+    grace: float,
+    yes: bool,
+    detach: bool,
+    **options: Any,
+) -> None:
+    """Serve the stack of a folder over SFTP until SIGTERM or Ctrl-C.
+
+    \b
+    Examples:
+      feedgate up
+      feedgate up examples/landing --listen 0.0.0.0:22
+      feedgate up -d && feedgate status
+      feedgate up --parameter-overrides file://params/prod.json HostName=sftp.example.com
+    """
+    from feedgate.gateway.folder import DataFolder
+
+    if not stack.exists():
+        raise UsageError(f"there is no folder `{stack}`", hint="`feedgate init` makes a stack")
+    folder = DataFolder.create(data_root(stack, data))
+    if detach:
+        _detach(folder)
+        return
+    host, port = parse_address(listen)
+    _serve(folder, stack, host, port, ready_file, workers, grace, yes, run_values(options))
+
+
+@click.command()
+@stack_option
+@data_option
+@click.option("--timeout", default=GRACE_S + 10.0, help="Seconds to wait for it to end.")
+def down(stack: Path, data: Path | None, timeout: float) -> None:
+    """Stop the gateway: no new connections, open transfers get their grace, then it ends."""
+    from feedgate.gateway.folder import DataFolder, RunLock
+
+    folder = DataFolder(data_root(stack, data).absolute())
+    record = folder.running()
+    if record is None:
+        raise CouldNot(f"no gateway is running in `{folder.root}`", hint="`feedgate up` starts one")
+    os.kill(int(record["pid"]), signal.SIGTERM)
+    deadline = time.monotonic() + timeout
+    while RunLock(folder).held_by_another():
+        if time.monotonic() > deadline:
+            raise CouldNot(f"the gateway (pid {record['pid']}) did not end in {timeout:.0f} s")
+        time.sleep(0.05)
+    note("the gateway has stopped")
+
+
+@click.command()
+@stack_argument
+@data_option
+@click.option("--yes", is_flag=True, help="Apply changes that delete or replace, too.")
+@json_option
+@run_options
+def apply(stack: Path, data: Path | None, yes: bool, as_json: bool, **options: Any) -> None:
+    """Apply an edited stack; a running gateway takes it up within a second.
+
+    A stack with a fault changes nothing: the gateway goes on serving the last good one.
+    """
+    from feedgate.gateway.folder import DataFolder
+    from feedgate.gateway.services import open_database
+
+    folder = DataFolder.create(data_root(stack, data))
+    database = open_database(folder)
+    try:
+        outcome = apply_stack(folder, database, stack, run_values(options), yes=yes)
+    finally:
+        database.close()
+    if as_json:
+        print_json(
+            {
+                "applied": outcome.applied,
+                "changes": [str(change) for change in outcome.changes],
+                "waiting": [str(change) for change in outcome.waiting],
+            }
+        )
+    else:
+        _print_outcome(outcome)
+    if outcome.waiting:
+        click.get_current_context().exit(1)
+
+
+def apply_stack(
+    folder: DataFolder, database: Any, stack: Path, values: RunValues, *, yes: bool
+) -> Outcome:
+    """Read, check and apply the stack of a folder; on a terminal, ask before anything is deleted."""
+    from feedgate.gateway.apply import apply_definition
+    from feedgate.gateway.definition import DefinitionStore
+    from feedgate.gateway.reading import read_definition
+
+    previous = DefinitionStore(database).applied()
+    definition = read_definition(stack, values, previous)
+    now_ms = int(time.time() * 1000)
+    outcome = apply_definition(folder, database, definition, yes=yes, now_ms=now_ms)
+    if outcome.waiting and sys.stdin.isatty() and on_terminal():
+        for change in outcome.waiting:
+            note(f"  {change}")
+        if click.confirm("Apply these changes, which delete or replace?", err=True):
+            outcome = apply_definition(folder, database, definition, yes=True, now_ms=now_ms)
+    return outcome
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    for change in outcome.changes:
+        mark = "waits for --yes: " if change in outcome.waiting else ""
+        result(f"{mark}{change}")
+    if outcome.first:
+        note("applied")
+    elif not outcome.changes:
+        note("nothing to change")
+    elif outcome.waiting:
+        note("nothing was applied: some changes delete or replace; the last good stack is served")
+        note("  next: run it again with --yes")
+
+
+def parse_address(listen: str) -> tuple[str, int]:
+    """``HOST:PORT``, ``[v6]:PORT``, ``:PORT`` or ``PORT`` as host and port."""
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"`{listen}` is not HOST:PORT", hint="for example --listen 127.0.0.1:2222")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _serve(
+    folder: DataFolder,
+    stack: Path,
+    host: str,
+    port: int,
+    ready_file: Path | None,
+    workers: int,
+    grace_s: float,
+    yes: bool,
+    values: RunValues,
+) -> None:
+    from feedgate.cli.processes import child_command
+    from feedgate.gateway.housekeeping import Housekeeping
+    from feedgate.gateway.services import open_database
+    from feedgate.gateway.supervisor import GatewayOptions, Supervisor
+    from feedgate.telemetry import EventLog
+
+    options = GatewayOptions(
+        folder=folder,
+        listen_host=host,
+        listen_port=port,
+        command=lambda role, fd: child_command(folder, host, [role, "--fd", str(fd)]),
+        ready_file=ready_file,
+        workers=workers,
+        grace_s=grace_s,
+    )
+    database = open_database(folder)
+    log = EventLog(folder.log_file.open("a", buffering=1, encoding="utf-8"), now=time.time)
+    supervisor = Supervisor(
+        options,
+        log,
+        housekeeping=Housekeeping(folder, database, log),
+        on_event=_print_event if on_terminal() else lambda _event: None,
+    )
+
+    def prepare() -> None:
+        from feedgate.sftp.hostkeys import ensure_host_keys
+
+        ensure_host_keys(folder.hostkeys)
+        outcome = apply_stack(folder, database, stack, values, yes=yes)
+        for change in outcome.waiting:
+            log.warning("a change waits for --yes", change=str(change))
+            note(f"waits for --yes, not applied: {change}")
+
+    try:
+        supervisor.run(prepare, lambda *address: _opened(folder, database, ready_file, *address))
+    finally:
+        database.close()
+
+
+def _opened(
+    folder: DataFolder, database: Any, ready_file: Path | None, host: str, port: int
+) -> None:
+    """Tell the script (ready file) and the person (commands to paste) that the door is open."""
+    from feedgate.gateway.folder import write_atomically
+    from feedgate.identity.store import UserStore
+    from feedgate.sftp.hostkeys import host_key_fingerprints
+
+    users = UserStore(database).list()
+    fingerprints = host_key_fingerprints(folder.hostkeys)
+    if ready_file is not None:
+        write_atomically(
+            ready_file,
+            {
+                "schema_version": 1,
+                "sftp": {"host": host, "port": port},
+                "pid": os.getpid(),
+                "host_key_fingerprints": fingerprints,
+                "users": [user.user_name for user in users],
+            },
+        )
+    note(f"feedgate serves on {host}:{port}")
+    for fingerprint in fingerprints:
+        note(f"  host key {fingerprint}")
+    for user in users:
+        if not user.enabled:
+            note(f"  {user.user_name}: disabled")
+        elif user.ssh_public_keys:
+            note(f"  sftp -P {port} -i KEY {user.user_name}@{host}")
+        else:
+            note(f"  {user.user_name} has no SSH key yet: feedgate user key add {user.user_name} FILE.pub")
+    note(f"  keyring and data lie together in {folder.root}: keep copies of the keyring elsewhere")
+
+
+def _print_event(event: dict[str, Any]) -> None:
+    """A live line per upload and per load."""
+    kind = event.get("activity-type")
+    if kind == "CLOSE" and event.get("bytes-in") is not None:
+        size = size_text(int(event["bytes-in"]))
+        result(safe(f"{event.get('user')}  put {event.get('path')}  {size}"))
+    elif kind == "LOAD":
+        rows = f"{event['rows-loaded']} rows → {event['table']}"
+        trouble = f"  {event['errors-seen']} errors" if event["errors-seen"] else ""
+        result(safe(f"  {event['status']}  {rows}{trouble}  receipt {event['landing-id']}"))
+        if event.get("message"):
+            result(safe(f"    {event['message']}"))
+
+
+def _detach(folder: DataFolder) -> None:
+    """Start the same command without ``-d`` in a session of its own, and wait until it is ready."""
+    ready = folder.root / "ready.json"
+    ready.unlink(missing_ok=True)
+    words = [word for word in sys.argv[1:] if word not in ("-d", "--detach")]
+    if "--ready-file" in " ".join(words):
+        raise UsageError("--ready-file cannot be combined with -d", hint="`up -d` waits by itself")
+    output = (folder.root / "up.out").open("wb+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "feedgate", *words, "--ready-file", str(ready)],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 40
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            output.seek(0)
+            note(output.read().decode(errors="replace").rstrip())
+            raise CouldNot("the gateway did not start", hint="the lines above say why")
+        time.sleep(0.02)
+    output.seek(0)
+    note(output.read().decode(errors="replace").rstrip())
+    note(f"running in the background (pid {process.pid}); stop it with `feedgate down`")

@@ -1,0 +1,151 @@
+"""Rendering for people and as JSON. Data on stdout, all else on stderr; colour on terminals only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from feedgate.errors import DefinitionError, FeedgateError, Finding
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "result",
+    "fail",
+    "finding_line",
+    "note",
+    "print_json",
+    "safe",
+    "size_text",
+    "table",
+    "time_text",
+]
+
+SCHEMA_VERSION = 1
+_SEVERITY_COLOUR = {"error": "red", "warning": "yellow", "ignored": "cyan"}
+
+
+def result(text: str) -> None:
+    """One line of the command's result."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """A line for the person, on stderr."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """The command's result as one JSON object with ``schema_version``."""
+    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **value}, indent=2, default=str))
+
+
+def safe(text: str) -> str:
+    """Hostile text made harmless for a terminal: control and direction characters as escapes."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
+
+
+def finding_line(finding: Finding) -> str:
+    """``file:line:column: severity: resource: message``."""
+    place = f"{finding.source}: " if finding.source else ""
+    resource = f"`{finding.resource}`: " if finding.resource else ""
+    severity = click.style(finding.severity, fg=_SEVERITY_COLOUR[finding.severity])
+    return f"{place}{severity}: {resource}{finding.message}"
+
+
+def fail(error: FeedgateError, *, as_json: bool) -> None:
+    """What failed, where, and the next step, on stderr."""
+    findings = error.findings if isinstance(error, DefinitionError) else ()
+    if as_json:
+        body = {
+            "schema_version": SCHEMA_VERSION,
+            "error": {
+                "message": error.message,
+                "source": str(error.source) if error.source else None,
+                "hint": error.hint,
+                "findings": [finding_json(finding) for finding in findings],
+            },
+        }
+        click.echo(json.dumps(body, indent=2), err=True)
+        return
+    if findings:
+        for finding in findings:
+            note(finding_line(finding))
+            if finding.hint:
+                note(f"    {finding.hint}")
+        note(f"{click.style('feedgate', fg='red')}: {len(findings)} fault(s) in the definition")
+    else:
+        note(f"{click.style('feedgate', fg='red')}: {safe(str(error))}")
+    if error.hint:
+        note(f"  next: {error.hint}")
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """A finding's documented JSON shape."""
+    return {
+        "severity": finding.severity,
+        "message": finding.message,
+        "file": finding.source.file if finding.source else None,
+        "line": finding.source.line if finding.source else None,
+        "column": finding.source.column if finding.source else None,
+        "resource": finding.resource,
+        "hint": finding.hint,
+        "rule": finding.rule,
+    }
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Aligned columns on stdout; numbers to the right. Headings only on a terminal or with rows."""
+    cells = [[safe(_cell(item)) for item in row] for row in rows]
+    if not cells:
+        return
+    numeric = [all(_is_number(row[i]) for row in cells) for i in range(len(headings))]
+    widths = [max(len(str(h)), *(len(row[i]) for row in cells)) for i, h in enumerate(headings)]
+    click.echo(click.style(_line(headings, widths, numeric), bold=True))
+    for row in cells:
+        click.echo(_line(row, widths, numeric))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    parts = [
+        cell.rjust(width) if right else cell.ljust(width)
+        for cell, width, right in zip(cells, widths, numeric, strict=True)
+    ]
+    return "  ".join(parts).rstrip()
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "" or text.replace(".", "", 1).replace("-", "", 1).isdigit()
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: ``1.5 MiB``."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def time_text(unix_ms: int | None) -> str:
+    """A time for people, in the local zone to the second."""
+    if unix_ms is None:
+        return ""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(unix_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def on_terminal() -> bool:
+    """Whether a person reads stdout."""
+    return sys.stdout.isatty()

@@ -1,0 +1,104 @@
+"""The children of ``feedgate up``: ``python -m feedgate.cli.processes worker|loader …``.
+
+Here the SFTP door meets the gateway: the gateway may not import a door, so the composition is done
+above both. Libraries are imported before the supervisor says ``start``, while it still renders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feedgate.gateway.crash import crash_switch
+from feedgate.gateway.folder import DataFolder
+from feedgate.gateway.process import Channel
+from feedgate.telemetry import EventLog
+
+if TYPE_CHECKING:
+    from feedgate.gateway.lifecycle import Door
+    from feedgate.gateway.services import Services
+
+__all__ = ["child_command", "main"]
+
+
+def child_command(folder: DataFolder, listen_host: str, options: list[str]) -> list[str]:
+    """The argv of a child; ``options`` are its role, its file descriptor, and so on."""
+    return [
+        sys.executable,
+        "-m",
+        "feedgate.cli.processes",
+        *options,
+        "--data",
+        str(folder.root),
+        "--listen-host",
+        listen_host,
+    ]
+
+
+def main() -> None:
+    """Run one child until its supervisor says so, or is gone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", choices=("worker", "loader"))
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--listen-host", required=True)
+    options = parser.parse_args()
+    folder = DataFolder(options.data)
+    stream = folder.log_file.open("a", buffering=1, encoding="utf-8")
+    log = EventLog(stream, now=time.time)
+    crash_at = crash_switch(
+        folder.test_marker, [options.listen_host], os.environ.get("FEEDGATE_CRASH_AT")
+    )
+    channel = Channel.inherited(options.fd)
+
+    def open_services() -> Services:
+        from feedgate.gateway.services import Services, audit_to
+
+        return Services(
+            folder, log, crash_at=crash_at, audit=audit_to(folder.audit_file, time.time)
+        )
+
+    run = _run_worker if options.role == "worker" else _run_loader
+    run(channel, open_services)
+
+
+def _run_worker(channel: Channel, open_services: object) -> None:
+    import uvloop
+
+    import feedgate.sftp.server  # noqa: F401 - loaded while the supervisor still renders
+    from feedgate.gateway.services import Services  # noqa: F401
+    from feedgate.gateway.worker import run_worker
+
+    uvloop.run(run_worker(channel, open_services, _sftp_door))  # type: ignore[arg-type]
+
+
+def _sftp_door(services: Services) -> Door:
+    from feedgate.gateway.login import GatewayLogin
+    from feedgate.sftp.hostkeys import load_host_keys
+    from feedgate.sftp.server import SftpDoor
+
+    server = services.stack.server
+    services.login = GatewayLogin(services)
+    return SftpDoor(
+        host_keys=load_host_keys(services.folder.hostkeys),
+        security_policy_name=server.security_policy_name,
+        login=services.login,
+        log=services.log,
+        server_arn=server.arn,
+        banner=server.pre_authentication_login_banner,
+        on_event=lambda event: services.on_event(event),
+    )
+
+
+def _run_loader(channel: Channel, open_services: object) -> None:
+    from feedgate.gateway.loading import run_loader
+
+    run_loader(channel, open_services)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""``status`` and ``logs``: what a gateway does and did."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from feedgate.cli.options import data_folder, data_option, json_option, stack_option
+from feedgate.cli.output import note, print_json, result
+from feedgate.limits import POLL_S
+
+__all__ = ["logs", "status"]
+
+
+@click.command()
+@stack_option
+@data_option
+@json_option
+def status(stack: Path, data: Path | None, as_json: bool) -> None:
+    """Show what runs, what waits, and what needs a decision.
+
+    Exit code 0: running and nothing waits. 1: a change or a landing waits for your decision, or a
+    load failed. 4: no gateway is running.
+    """
+    from feedgate.gateway.definition import DefinitionStore
+    from feedgate.gateway.services import open_database
+    from feedgate.identity.store import UserStore
+    from feedgate.ledger.store import Ledger
+
+    folder = data_folder(stack, data)
+    running = folder.running()
+    database = open_database(folder)
+    try:
+        definitions = DefinitionStore(database)
+        users = UserStore(database)
+        report: dict[str, Any] = {
+            "running": running is not None,
+            "pid": running and running["pid"],
+            "sftp": running and running["sftp"],
+            "generation": definitions.generation(),
+            "users": len(users.list()),
+            "waiting_changes": list(definitions.pending()),
+            "drift": [str(item) for item in users.drift()],
+            "loads": Ledger(database).counts(),
+        }
+    finally:
+        database.close()
+    if as_json:
+        print_json(report)
+    else:
+        _print_status(report)
+    loads = report["loads"]
+    needs = report["waiting_changes"] or loads.get("AWAITING_DECISION")
+    click.get_current_context().exit(4 if running is None else 1 if needs else 0)
+
+
+def _print_status(report: dict[str, Any]) -> None:
+    if report["running"]:
+        sftp = report["sftp"]
+        result(f"running (pid {report['pid']}), sftp on {sftp['host']}:{sftp['port']}")
+    else:
+        result("not running")
+    result(f"{report['users']} users")
+    for name, count in sorted(report["loads"].items()):
+        result(f"{count} {name.lower().replace('_', ' ')}")
+    for change in report["waiting_changes"]:
+        result(f"waits for --yes: {change}")
+    for item in report["drift"]:
+        result(f"changed live: {item}")
+    if report["waiting_changes"]:
+        note("  next: feedgate apply --yes")
+
+
+@click.command()
+@stack_option
+@data_option
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many lines to begin with.")
+@click.option("--audit", is_flag=True, help="The decisions instead of the activities.")
+def logs(stack: Path, data: Path | None, follow: bool, lines: int, audit: bool) -> None:
+    """Print the gateway's log, one JSON object a line."""
+    folder = data_folder(stack, data)
+    path = folder.audit_file if audit else folder.log_file
+    if not path.exists():
+        note("nothing has been logged yet")
+        return
+    with path.open(encoding="utf-8") as stream:
+        for line in stream.readlines()[-lines:]:
+            result(line.rstrip("\n"))
+        while follow:
+            if line := stream.readline():
+                result(line.rstrip("\n"))
+            else:
+                time.sleep(POLL_S / 4)
