@@ -37,9 +37,18 @@ LIST_KEYS_MAX: Final = 1_000  # S3 ListObjectsV2 page
 FREE_SPACE_FLOOR_FRACTION: Final = 0.05
 FREE_SPACE_FLOOR_BYTES: Final = 1024**3  # whichever of the two is smaller
 
+# -- the database -------------------------------------------------------------------------------
+COMMIT_GROUP_MAX: Final = 256  # callers that share one commit
+DATABASE_BUSY_MS: Final = 10_000  # only a foreign tool that holds the file makes us wait
+DATABASE_CACHE_KIB: Final = 8 * 1024  # per connection
+WAL_CHECKPOINT_PAGES: Final = 4_000  # 16 MiB
+WAL_BYTES_KEPT: Final = 64 * 1024 * 1024
+
 # -- definition ---------------------------------------------------------------------------------
 RENDER_TIME_S_MAX: Final = 20
 RENDER_MEMORY_BYTES_MAX: Final = 1024**3
+RENDER_OUTPUT_BYTES_MAX: Final = 16 * 1024 * 1024  # CloudFormation takes 1 MB from S3
+RENDER_TRACE_BYTES_MAX: Final = 256 * 1024  # what `std.trace` may print
 SESSION_POLICY_CHARS_MAX: Final = 2_048  # AWS Transfer's quota
 HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed user
 
