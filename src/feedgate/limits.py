@@ -44,6 +44,9 @@ DATABASE_CACHE_KIB: Final = 8 * 1024  # per connection
 WAL_CHECKPOINT_PAGES: Final = 4_000  # 16 MiB
 WAL_BYTES_KEPT: Final = 64 * 1024 * 1024
 
+# -- KMS ----------------------------------------------------------------------------------------
+KMS_ROTATION_DAYS: Final = 365  # AWS KMS's automatic rotation
+
 # -- definition ---------------------------------------------------------------------------------
 RENDER_TIME_S_MAX: Final = 20
 RENDER_MEMORY_BYTES_MAX: Final = 1024**3

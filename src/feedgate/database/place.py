@@ -58,7 +58,7 @@ def refuse_network_file_system(folder: Path) -> None:
     kind = file_system_type(mountinfo, os.path.realpath(folder))
     if is_network(kind):
         raise CouldNot(
-            f"the data folder `{folder}` lies on a network file system (`{kind}`): commits get lost",
+            f"the data folder `{folder}` lies on a network file system, `{kind}`",
             hint="choose a folder on a local disk with --data",
         )
 

@@ -1,4 +1,4 @@
-"""Envelope encryption: a fresh data key per object, wrapped by a KMS key under an encryption context.
+"""Envelope encryption: a fresh data key per object, wrapped under an encryption context.
 
 The context is what AWS uses for SSE-KMS: ``aws:s3:arn`` = the object's ARN, or the bucket's where
 the S3 Bucket Key is on (S3 User Guide, UsingKMSEncryption). Policies see the same context.
@@ -30,14 +30,19 @@ class DataKey:
 class KmsKey(Protocol):
     """One KMS key. Forms: ``kms.keyring`` (a file), AWS KMS (later).
 
-    Blocking and thread-safe. ``decrypt`` raises ``errors.Integrity`` when the context differs or the
-    wrapped key was changed, ``errors.CouldNot`` when the KMS key is disabled or pending deletion.
+    Blocking and thread-safe. ``decrypt`` raises ``errors.Integrity`` when the context differs or
+    the wrapped key was changed; all raise ``errors.CouldNot`` when the KMS key is disabled or
+    pending deletion.
     """
 
     arn: str
 
     def generate_data_key(self, context: Mapping[str, str]) -> DataKey:
         """Make 256 fresh bits and wrap them."""
+        ...
+
+    def wrap(self, plaintext: bytes, context: Mapping[str, str]) -> bytes:
+        """Wrap an existing data key, as a rename under a new encryption context needs it."""
         ...
 
     def decrypt(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
