@@ -33,7 +33,9 @@ class CommandRow:
 
 COMMANDS: dict[str, CommandRow] = {
     "init": CommandRow("Author", "author", "init", "Write the example stack into a folder."),
-    "render": CommandRow("Author", "author", "render", "Print the template as CloudFormation JSON."),
+    "render": CommandRow(
+        "Author", "author", "render", "Print the template as CloudFormation JSON."
+    ),
     "check": CommandRow("Author", "checking", "check", "List what is wrong, ignored or denied."),
     "up": CommandRow("Run", "operate", "up", "Serve the stack of a folder over SFTP."),
     "down": CommandRow("Run", "operate", "down", "Stop the gateway, letting transfers finish."),
@@ -42,7 +44,9 @@ COMMANDS: dict[str, CommandRow] = {
     "logs": CommandRow("Run", "watch", "logs", "Print the gateway's log."),
     "demo": CommandRow("Run", "demo", "demo", "Watch a file become rows, in a scratch folder."),
     "user": CommandRow("Access", "users", "user", "Add, list, disable, remove users and SSH keys."),
-    "explain": CommandRow("Access", "explain", "explain", "Say why an operation is allowed or not."),
+    "explain": CommandRow(
+        "Access", "explain", "explain", "Say why an operation is allowed or not."
+    ),
     "ls": CommandRow("Data", "objects", "ls", "List objects of a bucket."),
     "cat": CommandRow("Data", "objects", "cat", "Write an object to stdout."),
     "cp": CommandRow("Data", "objects", "cp", "Copy to or from a bucket."),
@@ -81,7 +85,7 @@ class CommandTable(click.Group):
     cls=CommandTable,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nStart:   feedgate init && feedgate up\nWatch:   feedgate demo\n"
-    'Complete in bash:  eval "$(_FEEDGATE_COMPLETE=bash_source feedgate)"  (zsh_source, fish_source)',
+    'Complete: eval "$(_FEEDGATE_COMPLETE=bash_source feedgate)"  (or zsh_source, fish_source)',
 )
 @click.version_option(__version__, prog_name="feedgate")
 def cli() -> None:

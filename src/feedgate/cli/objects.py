@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -178,9 +178,8 @@ def _read_object(bucket: GuardedBucket, key: str, stream: BinaryIO) -> None:
 def _write_object(services: Services, bucket: GuardedBucket, key: str, source: str) -> str:
     from feedgate.files.commit import land_operator_copy
 
-    stream = sys.stdin.buffer if source == "-" else Path(source).open("rb")
     operator = services.operator()
-    with stream:
+    with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as stream:
         upload = bucket.begin_upload(key, owner=f"operator:{operator.name}")
         try:
             offset = 0

@@ -150,7 +150,7 @@ def apply(stack: Path, data: Path | None, yes: bool, as_json: bool, **options: A
 def apply_stack(
     folder: DataFolder, database: Any, stack: Path, values: RunValues, *, yes: bool
 ) -> Outcome:
-    """Read, check and apply the stack of a folder; on a terminal, ask before anything is deleted."""
+    """Read, check and apply a folder's stack; on a terminal, ask before anything is deleted."""
     from feedgate.gateway.apply import apply_definition
     from feedgate.gateway.definition import DefinitionStore
     from feedgate.gateway.reading import read_definition
@@ -268,7 +268,8 @@ def _opened(
         elif user.ssh_public_keys:
             note(f"  sftp -P {port} -i KEY {user.user_name}@{host}")
         else:
-            note(f"  {user.user_name} has no SSH key yet: feedgate user key add {user.user_name} FILE.pub")
+            name = user.user_name
+            note(f"  {name} has no SSH key yet: feedgate user key add {name} FILE.pub")
     note(f"  keyring and data lie together in {folder.root}: keep copies of the keyring elsewhere")
 
 

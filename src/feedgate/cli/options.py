@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.reading import RunValues
 
-__all__ = ["data_folder", "data_option", "json_option", "run_options", "run_values", "stack_argument", "stack_option"]
+__all__ = [
+    "data_folder",
+    "data_option",
+    "json_option",
+    "run_options",
+    "run_values",
+    "stack_argument",
+    "stack_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,4 +1,4 @@
-"""Rendering for people and as JSON. Data on stdout, all else on stderr; colour on terminals only."""
+"""Rendering for people and as JSON: data on stdout, all else on stderr, colour on terminals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from feedgate.errors import DefinitionError, FeedgateError, Finding
 
 __all__ = [
     "SCHEMA_VERSION",
-    "result",
     "fail",
     "finding_line",
     "note",
     "print_json",
+    "result",
     "safe",
     "size_text",
     "table",

@@ -90,7 +90,7 @@ def _sftp_door(services: Services) -> Door:
         log=services.log,
         server_arn=server.arn,
         banner=server.pre_authentication_login_banner,
-        on_event=lambda event: services.on_event(event),
+        on_event=services.on_event,
     )
 
 

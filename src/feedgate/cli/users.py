@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["user"]
 
-live_option = click.option(
-    "--live", is_flag=True, help="Change only the gateway, not users.json."
-)
+live_option = click.option("--live", is_flag=True, help="Change only the gateway, not users.json.")
 
 
 @click.group()

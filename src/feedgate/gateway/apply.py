@@ -1,7 +1,7 @@
 """Applying a definition: the difference to what was applied last, and nothing else.
 
-A change that deletes or replaces what holds data waits for ``yes``: the last good definition goes on
-being served, and what waits is remembered for ``feedgate status``.
+A change that deletes or replaces what holds data waits for ``yes``: the last good definition goes
+on being served, and what waits is remembered for ``feedgate status``.
 """
 
 from __future__ import annotations

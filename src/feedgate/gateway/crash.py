@@ -34,7 +34,7 @@ def never(_point: str) -> None:
 
 
 def crash_switch(marker: Path, listeners: Sequence[str], variable: str | None) -> CrashAt:
-    """The switch for this process: ``never`` unless both conditions hold and the variable is set."""
+    """This process's switch: ``never`` unless both conditions hold and the variable is set."""
     if not variable or not marker.exists() or not all(map(_is_loopback, listeners)):
         return never
     wanted, _, count = variable.partition(":")

@@ -1,4 +1,4 @@
-"""The definition: what the author's two files say, and the copy of it that the gateway applied last.
+"""The definition: what the author's two files say, and the copy that the gateway applied last.
 
 ``Definition`` carries texts, never objects of the running gateway, so that a worker rebuilds the
 stack from the database without Jsonnet and without the author's folder.

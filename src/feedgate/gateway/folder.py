@@ -32,7 +32,7 @@ __all__ = ["DataFolder", "RunLock", "write_atomically"]
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """Paths inside the data folder; ``create`` makes what is missing, readable by its owner only."""
+    """Paths inside the data folder; ``create`` makes what is missing, for its owner only."""
 
     root: Path
 
@@ -119,7 +119,7 @@ class DataFolder:
 
 
 class RunLock:
-    """One supervisor per data folder, by ``flock`` on ``gateway.lock``: it ends with the process."""
+    """One supervisor per data folder: ``flock`` on ``gateway.lock`` ends with the process."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._path = folder.root / "gateway.lock"

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-
 __all__ = ["Door"]
 
 
@@ -33,5 +32,3 @@ class Door(Protocol):
     def connections(self) -> int:
         """How many connections are open."""
         ...
-
-

@@ -131,7 +131,9 @@ class _LoaderProcess:
         )
         reader = self._services.guarded(session)[landing.bucket].open(landing.key)
         if reader is None:
-            raise NotFound(f"`s3://{landing.bucket}/{landing.key}` was removed before it was loaded")
+            raise NotFound(
+                f"`s3://{landing.bucket}/{landing.key}` was removed before it was loaded"
+            )
         return reader
 
     def _report(self, load: Any) -> None:

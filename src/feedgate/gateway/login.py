@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from feedgate.access.principals import role_session_for_user
 from feedgate.files.home import HomeDirectory, SessionContext
 from feedgate.gateway.services import Services

@@ -1,4 +1,4 @@
-"""Reading the author's folder: where the two files are, and what they say with this run's values."""
+"""Reading the author's folder: where the two files are, and what they say with a run's values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def read_definition(folder: Path, values: RunValues, previous: Definition | None
     return replace(
         base,
         name=values.name or base.name,
-        template_file=str(template.relative_to(folder)) if folder in template.parents else str(template),
+        template_file=str(template.relative_to(folder))
+        if folder in template.parents
+        else str(template),
         template_text=render_template(template),
         warehouse_files=read_warehouse_files(folder),
         account=values.account or base.account,

@@ -260,7 +260,7 @@ class Supervisor:
             return
         message, _none = received
         kind = message["kind"]
-        if kind == "ready" or kind == "drained":
+        if kind in {"ready", "drained"}:
             child.state = kind
         elif kind == "load":
             child.connections = int(message["connections"])

@@ -58,7 +58,7 @@ def add_public_key(text: str, user_name: str, public_key: str) -> str:
 
 
 def remove_public_key(text: str, user_name: str, matches: Callable[[str], bool]) -> str:
-    """Take every key out for which ``matches(line)`` holds. Raises ``NotFound`` if there is none."""
+    """Take out every key for which ``matches(line)`` holds. Raises ``NotFound`` if none does."""
 
     def remove(keys: list[str]) -> list[str]:
         kept = [key for key in keys if not matches(key)]

@@ -23,7 +23,9 @@ __all__ = ["run_worker"]
 DoorFactory = Callable[[Services], Door]
 
 
-async def run_worker(channel: Channel, open_services: Callable[[], Services], door: DoorFactory) -> None:
+async def run_worker(
+    channel: Channel, open_services: Callable[[], Services], door: DoorFactory
+) -> None:
     """Serve until told to drain, or until the supervisor is gone."""
     worker = _Worker(channel, open_services, door)
     await worker.run()
