@@ -1,4 +1,4 @@
-"""Users and their SSH keys as the gateway serves them: the template's, and what was changed live."""
+"""Users and their SSH keys as the gateway serves them: the template's and the live ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from feedgate.errors import UsageError
 from feedgate.stack.resources import User
 
-__all__ = ["GatewayUser", "SshPublicKey", "USER_NAME_PATTERN", "Users", "parse_public_key"]
+__all__ = ["USER_NAME_PATTERN", "GatewayUser", "SshPublicKey", "Users", "parse_public_key"]
 
 # botocore transfer/2018-11-05: UserName; AWS also blocks `root`
 USER_NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.-]{2,99}")
@@ -28,7 +28,7 @@ _KEY_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class SshPublicKey:
-    """``body`` is ``type base64``; ``fingerprint`` is ``SHA256:…`` as ``ssh-keygen -l`` prints it."""
+    """``body`` is ``type base64``; ``fingerprint`` is ``SHA256:…``, as ``ssh-keygen -l`` has it."""
 
     type: str
     body: str
@@ -52,6 +52,7 @@ class GatewayUser:
 
     @property
     def user_name(self) -> str:
+        """The name that logs in."""
         return self.user.user_name
 
 

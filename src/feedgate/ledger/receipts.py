@@ -7,17 +7,23 @@ from typing import Literal
 
 from feedgate.errors import RowError
 
-__all__ = ["Landing", "PipeLoad", "LoadStatus", "Receipt"]
+__all__ = ["Landing", "LandingKind", "LoadStatus", "PipeLoad", "Receipt"]
 
 # Snowflake's COPY_HISTORY statuses, and ours for what has not been tried
 LoadStatus = Literal[
     "PENDING", "LOADED", "PARTIALLY_LOADED", "LOAD_FAILED", "LOAD_SKIPPED", "AWAITING_DECISION"
 ]
+LandingKind = Literal["put", "rename", "copy", "mkdir"]
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """``landing_id`` is a ULID made at CLOSE; times are Unix milliseconds; ``path`` is the supplier's."""
+    """One act by which an object became visible through the gateway.
+
+    ``landing_id`` is a ULID made at CLOSE; times are Unix milliseconds; ``path`` is the supplier's.
+    ``origin_landing_id`` is set on a rename: the landing that brought the bytes, however often the
+    object was renamed since.
+    """
 
     landing_id: str
     bucket: str
@@ -35,7 +41,8 @@ class Landing:
     source_ip: str
     path: str
     landed_at_ms: int
-    kind: Literal["put", "rename", "copy", "mkdir"] = "put"
+    kind: LandingKind = "put"
+    origin_landing_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,11 @@ class PipeLoad:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The record of one landing and of what it became."""
+    """The record of one landing and of what it became.
+
+    Not ``offered``: the loader has not come to it yet. Offered, no ``loads``: no pipe covers it.
+    """
 
     landing: Landing
     loads: tuple[PipeLoad, ...]
+    offered: bool = True
