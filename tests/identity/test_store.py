@@ -25,6 +25,7 @@ def key_line(name: str) -> str:
 
 
 def user(name: str, *keys: str, **changes: object) -> User:
+    """A template user with these keys, and properties changed."""
     made = User(
         logical_id=name.title(),
         user_name=name,
@@ -72,6 +73,7 @@ class Gateway:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A fresh data folder and its users."""
     made = Gateway(tmp_path)
     yield made
     made.database.close()
