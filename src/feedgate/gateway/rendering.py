@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn
 from feedgate import limits
 from feedgate.errors import CouldNot, DefinitionError, Finding, NotFound, Source
 
-__all__ = ["Rendered", "find_template", "render"]
+__all__ = ["Rendered", "find_template", "render", "render_template"]
 
 TEMPLATE_NAMES: Final = (
     "template.jsonnet",
@@ -35,8 +35,7 @@ TEMPLATE_NAMES: Final = (
     "template.yml",
 )
 
-# What an import from a place that the author may not read evaluates to: reached lazily, as any
-# import, so that the error carries the importing line.
+# What a refused import evaluates to, should the template go on; the refusal is reported instead.
 _REFUSED: Final = b"error 'refused import'"
 
 _LIBRARY: Final = "<std>"  # what gojsonnet calls its own library in a stack trace
@@ -63,25 +62,38 @@ class Rendered:
     trace: str = ""
 
 
-def find_template(path: Path) -> tuple[Path, str]:
-    """Return the stack folder and the template's name in it, for a folder or a file.
+def find_template(path: Path) -> Path:
+    """Return the template's path for a stack folder, or for the template file itself.
 
-    A file in a folder named ``templates`` belongs to the folder above. Raises ``NotFound``.
+    Raises ``NotFound``.
     """
     if path.is_dir():
         for name in TEMPLATE_NAMES:
             if (path / name).is_file():
-                return path, name
+                return path / name
         raise NotFound(
             f"no template in `{path}`: looked for {', '.join(TEMPLATE_NAMES)}",
             hint="`feedgate init` writes the example stack",
         )
     if not path.is_file():
         raise NotFound(f"no such stack: `{path}`", hint="name a folder or a template file")
-    folder = path.parent
-    if folder.resolve().name == "templates":
-        return folder / "..", f"templates/{path.name}"
-    return folder, path.name
+    return path
+
+
+def render_template(path: Path) -> str:
+    """Return the rendered text alone: what ``jsonnet FILE`` prints. Raises as ``render`` does."""
+    return render(path).text
+
+
+def _folder_and_name(template: Path) -> tuple[Path, str]:
+    """The stack folder, links followed, and the template's name in it.
+
+    A file in a folder named ``templates`` belongs to the folder above.
+    """
+    template = template.parent.resolve() / template.name
+    if template.parent.name == "templates":
+        return template.parent.parent, f"templates/{template.name}"
+    return template.parent, template.name
 
 
 def render(
@@ -95,8 +107,7 @@ def render(
     Raises ``NotFound`` (no template), ``DefinitionError`` (Jsonnet's error at the author's line, a
     refused import, a bound exceeded) or ``CouldNot`` (the file cannot be read).
     """
-    folder, name = find_template(path)
-    folder = folder.resolve()
+    folder, name = _folder_and_name(find_template(path))
     if not name.endswith((".jsonnet", ".libsonnet")):
         return Rendered(folder, name, _read_text(folder / name, name))
     reply, trace = _run_child(folder, name, time_s_max, memory_bytes_max)
@@ -137,7 +148,7 @@ def _run_child(
     # The child's own file descriptor keeps what it prints out of our memory.
     with tempfile.TemporaryFile() as errors:
         try:
-            done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            done = subprocess.run(
                 command,
                 input=json.dumps(request).encode(),
                 stdout=subprocess.PIPE,
@@ -245,7 +256,7 @@ def _jsonnet_fault(text: str) -> dict[str, Any]:
         column = int(first["column"] or first["column2"])
         if not runtime:
             message = (first["rest"] or "").strip() or message
-    message = " ".join(message.split())
+    message = " ".join(message.split()).rstrip(".")
     message = message[:1].lower() + message[1:]
     return _fault(message, file, line, column)
 
@@ -257,7 +268,8 @@ def _bound_self(time_s_max: float, memory_bytes_max: int) -> None:
     except ImportError:
         return
     seconds = int(time_s_max) + 1
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes_max, memory_bytes_max))
+    # Go reserves some 800 MiB of addresses that it never touches: RLIMIT_AS would count them.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes_max, memory_bytes_max))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     trace_bytes = limits.RENDER_TRACE_BYTES_MAX
     resource.setrlimit(resource.RLIMIT_FSIZE, (trace_bytes, trace_bytes))
@@ -275,18 +287,17 @@ def _evaluate(folder: Path, name: str) -> dict[str, Any]:
             return _fault("a zero byte in the file", name, 0, 0)
         imports.texts[name] = source
         text = _gojsonnet.evaluate_snippet(name, source, import_callback=imports)
+        reply: dict[str, Any] = {"text": text, "authored": imports.texts}
+        if len(text) > limits.RENDER_OUTPUT_BYTES_MAX:
+            most = limits.RENDER_OUTPUT_BYTES_MAX
+            reply = _fault(f"renders to more than {most} characters", name, 0, 0)
     except UnicodeDecodeError as error:
-        return imports.refusal() or _fault(f"not UTF-8 at byte {error.start}", name, 0, 0)
+        reply = _fault(f"not UTF-8 at byte {error.start}", name, 0, 0)
     except OSError as error:
-        return _fault(f"cannot be read: {error.strerror}", name, 0, 0)
+        reply = _fault(f"cannot be read: {error.strerror}", name, 0, 0)
     except RuntimeError as error:
-        return imports.refusal() or _jsonnet_fault(str(error))
-    if refusal := imports.refusal():
-        return refusal
-    if len(text) > limits.RENDER_OUTPUT_BYTES_MAX:
-        most = limits.RENDER_OUTPUT_BYTES_MAX
-        return _fault(f"renders to more than {most} characters", name, 0, 0)
-    return {"text": text, "authored": imports.texts}
+        reply = _jsonnet_fault(str(error))
+    return imports.refusal() or reply
 
 
 def _child() -> None:
