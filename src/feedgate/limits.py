@@ -34,6 +34,14 @@ SEGMENT_BYTES: Final = 64 * 1024  # one AES-GCM segment of a part
 INLINE_OBJECT_BYTES_MAX: Final = 64 * 1024  # ciphertext that lies in the index row itself
 OBJECT_KEY_BYTES_MAX: Final = 1_024  # S3
 LIST_KEYS_MAX: Final = 1_000  # S3 ListObjectsV2 page
+PART_BUFFER_BYTES: Final = 16 * 64 * 1024  # ciphertext that one write to a part's file carries
+EXTENTS_MAX: Final = 1_024  # of one object; more scattered writes are refused
+HOLE_BYTES_MAX: Final = 1024**3  # never written bytes of one object, which SHA-256 must pass over
+HELD_PIECE_OVERHEAD_BYTES: Final = 256  # what a piece out of order costs beside its bytes
+EARLY_SYNC_BYTES: Final = 32 * 1024 * 1024  # an upload is synced in the background this often
+SPACE_CHECK_BYTES: Final = 8 * 1024 * 1024  # free space is looked at this often in an upload
+UPLOAD_LEASE_S: Final = 3_600  # how long an upload that writes nothing keeps its parts
+GARBAGE_BATCH: Final = 100  # rows of one garbage transaction
 FREE_SPACE_FLOOR_FRACTION: Final = 0.05
 FREE_SPACE_FLOOR_BYTES: Final = 1024**3  # whichever of the two is smaller
 
