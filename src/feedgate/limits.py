@@ -28,6 +28,9 @@ CONNECTIONS_MAX: Final = 1_000  # for the gateway as a whole
 REORDER_WINDOW_BYTES: Final = 16 * 1024 * 1024
 UPLOAD_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024  # above it the channel stops reading
 UPLOAD_BATCH_BYTES: Final = 1024 * 1024  # handed to the worker thread at a time
+UPLOAD_BATCH_PIECES_MAX: Final = 1_024  # or so many pieces, if a client sends tiny ones
+UPLOAD_INLINE_BYTES_MAX: Final = 48 * 1024  # smaller uploads never leave the loop
+UPLOAD_THREADS: Final = 4  # per process; they hash, encrypt and write
 
 # -- the embedded bucket ------------------------------------------------------------------------
 SEGMENT_BYTES: Final = 64 * 1024  # one AES-GCM segment of a part
@@ -41,6 +44,8 @@ HELD_PIECE_OVERHEAD_BYTES: Final = 256  # what a piece out of order costs beside
 EARLY_SYNC_BYTES: Final = 32 * 1024 * 1024  # an upload is synced in the background this often
 SPACE_CHECK_BYTES: Final = 8 * 1024 * 1024  # free space is looked at this often in an upload
 UPLOAD_LEASE_S: Final = 3_600  # how long an upload that writes nothing keeps its parts
+OBJECT_BYTES_MAX: Final = 5 * 1024**4  # S3
+LIST_SEEK_KEYS: Final = 16  # rows read at a time while common prefixes are skipped
 GARBAGE_BATCH: Final = 100  # rows of one garbage transaction
 FREE_SPACE_FLOOR_FRACTION: Final = 0.05
 FREE_SPACE_FLOOR_BYTES: Final = 1024**3  # whichever of the two is smaller
@@ -62,6 +67,18 @@ RENDER_OUTPUT_BYTES_MAX: Final = 16 * 1024 * 1024  # CloudFormation takes 1 MB f
 RENDER_TRACE_BYTES_MAX: Final = 256 * 1024  # what `std.trace` may print
 SESSION_POLICY_CHARS_MAX: Final = 2_048  # AWS Transfer's quota
 HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed user
+
+# -- policies -----------------------------------------------------------------------------------
+POLICY_BINDINGS_MAX: Final = 256  # matchers kept per pattern with variables
+DECISIONS_KEPT_MAX: Final = 8_192  # memoised per principal; dropped together when full
+POLICY_CHARS_MAX: Final = {  # IAM quotas, white space not counted; S3 and KMS: bytes
+    "identity": 10_240,
+    "session": SESSION_POLICY_CHARS_MAX,
+    "boundary": 6_144,
+    "bucket": 20 * 1024,
+    "kms": 32 * 1024,
+    "trust": 4_096,
+}
 
 # -- the gateway --------------------------------------------------------------------------------
 GRACE_S: Final = 30  # what SIGTERM gives open transfers

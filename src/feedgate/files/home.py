@@ -1,0 +1,370 @@
+"""The home directory of one SFTP session: what a user may ask of the gateway, and nothing else.
+
+Every path goes through ``mapping`` once; every request to a bucket goes through the judge, inside
+``GuardedBucket``. S3's semantics show through where they must: whatever lies under ``dir/`` makes a
+directory, MKDIR stores the zero-byte marker ``dir/``, and an upload needs no directory above it.
+
+Errors and what the door makes of them: ``NotFound`` → no such file, ``AccessDenied`` → permission
+denied, ``Unsupported`` → operation unsupported, everything else → failure.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from feedgate.access.guarded import GuardedBucket
+from feedgate.database import Database
+from feedgate.errors import AccessDenied, Conflict, NotFound, Unsupported
+from feedgate.files.commit import Landings, SessionContext, exists
+from feedgate.files.download import ReadFile
+from feedgate.files.listing import (
+    BucketDirectory,
+    Directory,
+    Entry,
+    VirtualDirectory,
+    file_entry,
+)
+from feedgate.files.mapping import HomeMapping, Mapped, Virtual
+from feedgate.files.objects import Attributes, Staged, StoredUpload
+from feedgate.files.upload import UploadThreads, WriteFile, upload_threads
+from feedgate.ledger.store import Ledger
+
+__all__ = [
+    "Attributes",
+    "Directory",
+    "Entry",
+    "HomeDirectory",
+    "ReadFile",
+    "SessionContext",
+    "WriteFile",
+]
+
+
+class HomeDirectory:
+    """One per SFTP session. All requests are awaited one after another by the session.
+
+    ``buckets`` are those of the stack as this session's role may use them. ``on_landed`` is called
+    with the landing's id after its commit, before CLOSE is answered; it must not raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: SessionContext,
+        buckets: Mapping[str, GuardedBucket],
+        database: Database,
+        ledger: Ledger | None = None,
+        on_landed: Callable[[str], None] = lambda _landing_id: None,
+        crash_at: Callable[[str], None] = lambda _point: None,
+        now: Callable[[], float] = time.time,
+        randomness: Callable[[int], bytes] = os.urandom,
+        threads: UploadThreads | None = None,
+    ) -> None:
+        """Raises ``DefinitionError`` when the user's home directory properties are at fault."""
+        del ledger  # landings are written through the database, in the transaction of the object
+        self._context = context
+        self._mapping = HomeMapping.of(context.user.user)
+        self._buckets = buckets
+        self._database = database
+        self._landings = Landings(context, database, crash_at, now, randomness)
+        self._on_landed = on_landed
+        self._threads = threads if threads is not None else upload_threads()
+        self._uploads: set[WriteFile] = set()
+        self._downloads: set[ReadFile] = set()
+
+    # -- names ----------------------------------------------------------------------------------
+
+    async def realpath(self, path: bytes) -> bytes:
+        """The absolute form of a path, by its letters: nothing is looked up, so nothing leaks."""
+        return self._mapping.normalise(path).encode()
+
+    def s3_path(self, path: bytes) -> str:
+        """``/bucket/key``, the form of AWS Transfer's logs; the path where nothing maps it."""
+        try:
+            found = self._mapping.resolve(path)
+        except NotFound:
+            return self._mapping.normalise(path)
+        return found.s3_path if isinstance(found, Mapped) else found.path
+
+    async def stat(self, path: bytes) -> Entry:
+        """STAT and LSTAT, which do not differ: there are no links.
+
+        The key is looked up first, then whether anything lies under it. A mapping's root and the
+        levels above it exist by definition and are not asked about.
+
+        Raises:
+            NotFound, AccessDenied.
+        """
+        found = self._mapping.resolve(path)
+        name = found.path.rpartition("/")[2].encode() or b"/"
+        if isinstance(found, Virtual) or (found.is_root and not found.is_file):
+            return Entry(name, "directory")
+        bucket = self._bucket(found)
+        info = bucket.head(found.key)
+        if info is not None:
+            return file_entry(name, info)
+        if found.is_file or not _is_directory(bucket, found):
+            raise NotFound(f"there is nothing at `{found.path}`")
+        return Entry(name, "directory")
+
+    async def set_attributes(self, path: bytes, attributes: Attributes) -> None:
+        """SETSTAT: times, modes and owners are accepted and have no effect; a size is refused.
+
+        Raises:
+            NotFound: there is nothing at that path, as far as the user may see.
+            Unsupported: the size would change.
+        """
+        found = self._mapping.resolve(path)
+        if isinstance(found, Mapped) and any(
+            upload.s3_path == found.s3_path for upload in self._uploads
+        ):
+            return
+        try:
+            entry = await self.stat(path)
+        except AccessDenied:
+            if attributes.size is None:
+                return  # who may write and not read still sets the time of what he wrote
+            raise
+        if attributes.size is not None and attributes.size != entry.size:
+            raise Unsupported("changing the size of a stored object is not supported")
+
+    # -- files ----------------------------------------------------------------------------------
+
+    async def open_read(self, path: bytes) -> ReadFile:
+        """Open an object for reading. Raises ``NotFound``, ``AccessDenied``, ``Conflict``."""
+        found = self._file(path)
+        reader = self._bucket(found).open(found.key)
+        if reader is None:
+            raise NotFound(f"there is no file `{found.path}`")
+        file = ReadFile(reader, s3_path=found.s3_path, on_end=self._downloads.discard)
+        self._downloads.add(file)
+        return file
+
+    async def open_write(
+        self,
+        path: bytes,
+        *,
+        create: bool = True,
+        truncate: bool = True,
+        exclusive: bool = False,
+        append: bool = False,
+    ) -> WriteFile:
+        """Open for writing. What is written replaces the object as a whole, at CLOSE.
+
+        A refusal by the judge is kept for CLOSE, as on AWS. Without ``truncate`` an existing object
+        is replaced if writing begins at its start, and kept if nothing is written.
+
+        Raises:
+            NotFound: no mapping covers the path, or there is no object and ``create`` is not set.
+            Conflict: it is a directory of the mapping, or exists and ``exclusive`` is set.
+            Unsupported: ``append``.
+            NoSpace: too little space is left.
+        """
+        found = self._file(path)
+        bucket = self._bucket(found)
+        if append:
+            raise Unsupported("appending to an object is not supported")
+        upload: StoredUpload | None = None
+        refusal: AccessDenied | None = None
+        keeps = False
+        try:
+            if exclusive or not create or not truncate:
+                keeps = self._check_existing(bucket, found, create=create, exclusive=exclusive)
+            upload = bucket.begin_upload(
+                found.key, owner=self._context.session_id, metadata=self._metadata()
+            )
+        except AccessDenied as denied:
+            refusal = denied
+        file = WriteFile(
+            s3_path=found.s3_path,
+            upload=upload,
+            refusal=refusal,
+            publish=lambda staged: self._publish(bucket, staged, found, exclusive=exclusive),
+            threads=self._threads,
+            replaces_from_start=keeps and not truncate,
+            on_landed=self._on_landed,
+            on_end=self._uploads.discard,
+        )
+        self._uploads.add(file)
+        return file
+
+    def _check_existing(
+        self, bucket: GuardedBucket, found: Mapped, *, create: bool, exclusive: bool
+    ) -> bool:
+        there = bucket.head(found.key) is not None
+        if there and create and exclusive:
+            raise Conflict(f"`{found.path}` exists already")
+        if not there and not create:
+            raise NotFound(f"there is no file `{found.path}`")
+        return there
+
+    async def _publish(
+        self, bucket: GuardedBucket, staged: Staged, found: Mapped, *, exclusive: bool
+    ) -> str:
+        return await self._landings.publish(
+            bucket,
+            staged,
+            path=found.path,
+            exclusive=exclusive,
+            at_once=self._threads.open_uploads <= 1,
+        )
+
+    async def remove(self, path: bytes) -> None:
+        """REMOVE a file. Raises ``NotFound``, ``AccessDenied``, ``Conflict`` for a directory."""
+        found = self._file(path)
+        bucket = self._bucket(found)
+        if await self._database.write(lambda tx: bucket.delete(tx, found.key)):
+            return
+        if not found.is_file and _is_directory(bucket, found):
+            raise Conflict(f"`{found.path}` is a directory")
+        raise NotFound(f"there is no file `{found.path}`")
+
+    async def rename(self, old: bytes, new: bytes) -> None:
+        """RENAME a file inside its bucket; never over an existing one (SFTP version 3; AWS too).
+
+        Raises:
+            NotFound, AccessDenied.
+            Conflict: the new name exists, or one of the two is a directory of the mapping.
+            Unsupported: the old name is a directory, or the two lie in different buckets.
+        """
+        source, target = self._file(old), self._file(new)
+        if source.bucket != target.bucket:
+            raise Unsupported("renaming from one bucket to another is not supported")
+        bucket = self._bucket(source)
+        if bucket.head(source.key) is None:
+            if not source.is_file and _is_directory(bucket, source):
+                raise Unsupported("Cannot rename a directory")
+            raise NotFound(f"there is no file `{source.path}`")
+        if exists(bucket, target.key):
+            raise Conflict(f"`{target.path}` exists already")
+        landing_id = await self._landings.rename(bucket, source.key, target.key, path=target.path)
+        self._on_landed(landing_id)
+
+    # -- directories ----------------------------------------------------------------------------
+
+    async def open_directory(self, path: bytes) -> Directory:
+        """OPENDIR: judged by the role alone; the whole role session is judged at the first read.
+
+        Raises:
+            NotFound: nothing lies there, or a file does.
+            AccessDenied: the role may not list.
+        """
+        found = self._mapping.resolve(path)
+        if isinstance(found, Virtual):
+            return VirtualDirectory(found.path, self._virtual_entries(found))
+        if found.is_file:
+            raise NotFound(f"`{found.path}` is not a directory")
+        bucket = self._bucket(found)
+        bucket.require("opendir", found.prefix, stage="opendir")
+        directory = BucketDirectory(bucket, found.prefix, s3_path=found.s3_path)
+        if not directory.open_page() and not found.is_root:
+            raise NotFound(f"there is no directory `{found.path}`")
+        return directory
+
+    def _virtual_entries(self, level: Virtual) -> list[Entry]:
+        entries = []
+        for name, child in level.children.items():
+            if isinstance(child, Virtual) or not child.is_file:
+                entries.append(Entry(name.encode(), "directory"))
+                continue
+            try:
+                info = self._bucket(child).head(child.key)
+            except AccessDenied:
+                entries.append(Entry(name.encode(), "file"))  # named by the mapping, size unknown
+                continue
+            except NotFound:
+                continue
+            if info is not None:
+                entries.append(file_entry(name.encode(), info))
+        return entries
+
+    async def mkdir(self, path: bytes) -> None:
+        """MKDIR: store the marker ``dir/``; the levels above need none.
+
+        Raises:
+            AccessDenied: the judge refuses the marker.
+            Conflict: a file or a directory of that name exists.
+        """
+        found = self._file(path)
+        bucket = self._bucket(found)
+        if found.is_file or exists(bucket, found.key) or _may_be_directory(bucket, found):
+            raise Conflict(f"`{found.path}` exists already")
+        upload = bucket.begin_upload(
+            found.prefix, owner=self._context.session_id, metadata=self._metadata()
+        )
+        try:
+            staged = upload.finish()
+            await self._landings.publish(bucket, staged, path=found.path, kind="mkdir")
+        except Exception:
+            upload.abort()
+            raise
+
+    async def rmdir(self, path: bytes) -> None:
+        """RMDIR: remove the marker of a directory that holds nothing else.
+
+        Raises:
+            NotFound, AccessDenied.
+            Conflict: it is not empty, or is a directory of the mapping.
+        """
+        found = self._file(path)
+        bucket = self._bucket(found)
+        page = bucket.list(found.prefix, max_keys=2)
+        keys = {item.key for item in page.objects}
+        if keys - {found.prefix}:
+            raise Conflict(f"`{found.path}` is not empty")
+        removed = bool(keys) and await self._database.write(
+            lambda tx: bucket.delete(tx, found.prefix)
+        )
+        if not removed:
+            raise NotFound(f"there is no directory `{found.path}`")
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """The session is over: abandon what is being written, give back what is being read.
+
+        Never raises. A CLOSE that was received runs to its end.
+        """
+        for upload in tuple(self._uploads):
+            await upload.abandon()
+        for download in tuple(self._downloads):
+            await download.close()
+
+    # -- helpers --------------------------------------------------------------------------------
+
+    def _file(self, path: bytes) -> Mapped:
+        """Where a path lies that is to be a file, or a directory below a mapping's root."""
+        found = self._mapping.resolve(path)
+        if isinstance(found, Virtual) or (found.is_root and not found.is_file):
+            raise Conflict(f"`{found.path}` is a directory of the mapping")
+        return found
+
+    def _bucket(self, found: Mapped) -> GuardedBucket:
+        bucket = self._buckets.get(found.bucket)
+        if bucket is None:
+            raise NotFound(f"there is no bucket `{found.bucket}`")
+        return bucket
+
+    def _metadata(self) -> dict[str, str]:
+        """User metadata as AWS Transfer gives it (User Guide, post-processing-upload)."""
+        context = self._context
+        return {
+            "user-agent": "AWSTransfer",
+            "user-agent-id": f"{context.user.user_name}@{context.server_id}",
+        }
+
+
+def _is_directory(bucket: GuardedBucket, found: Mapped) -> bool:
+    """Whether anything lies under a path, its own marker included."""
+    page = bucket.list(found.prefix, max_keys=1)
+    return bool(page.objects)
+
+
+def _may_be_directory(bucket: GuardedBucket, found: Mapped) -> bool:
+    """As ``_is_directory``; False for who may not list, since S3 would let him store the marker."""
+    try:
+        return _is_directory(bucket, found)
+    except AccessDenied:
+        return False

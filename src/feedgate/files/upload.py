@@ -1,0 +1,310 @@
+"""An upload: packets in whatever order they come, in bounded memory, visible only at CLOSE.
+
+The event loop only collects pieces. At ``UPLOAD_BATCH_BYTES`` they go to a worker thread, which
+hashes, encrypts and writes them while the client is still sending; one thread at a time serves an
+upload, so its writes keep their order. A small upload (``UPLOAD_INLINE_BYTES_MAX``) never leaves
+the loop: a hand-over would cost more than its work.
+
+Invariants:
+
+- ``queued`` bytes are in the hands of a thread or wait for one; above ``UPLOAD_QUEUE_BYTES_MAX``
+  ``write`` suspends, which stops the channel.
+- At most one job of an upload runs; ``abort`` is called only when none runs.
+- What went wrong is remembered and raised by ``close``; nothing is published after it.
+- Once ``close`` has begun it runs to its end, even if whoever awaited it is gone: the client had
+  sent everything, and a half-run commit must not be guessed about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from feedgate.errors import Unsupported
+from feedgate.files.objects import Attributes, Buffer, Staged, StoredUpload
+from feedgate.limits import (
+    UPLOAD_BATCH_BYTES,
+    UPLOAD_BATCH_PIECES_MAX,
+    UPLOAD_INLINE_BYTES_MAX,
+    UPLOAD_QUEUE_BYTES_MAX,
+    UPLOAD_THREADS,
+)
+
+__all__ = ["Run", "UploadThreads", "WriteFile", "upload_threads"]
+
+# a piece costs Python about this much beside its bytes: a client of 1-byte packets pays for it
+_PIECE_OVERHEAD_BYTES: Final = 128
+_SMALL_PIECE_BYTES: Final = 4 * 1024
+
+
+@dataclass(slots=True)
+class Run:
+    """Pieces that follow one another without a gap, from ``offset``."""
+
+    offset: int
+    pieces: list[Buffer] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def end(self) -> int:
+        """The offset after the last byte."""
+        return self.offset + self.size
+
+
+class UploadThreads:
+    """The few threads that write the uploads of this process, and how many uploads are open."""
+
+    def __init__(self, threads: int = UPLOAD_THREADS) -> None:
+        self.open_uploads = 0
+        self._threads = threads
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """Made when first needed."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="upload")
+        return self._executor
+
+
+_process_threads = UploadThreads()
+
+
+def upload_threads() -> UploadThreads:
+    """Those of this process: a bound on threads means nothing if each session had its own."""
+    return _process_threads
+
+
+class WriteFile:
+    """A handle for writing. Methods are called serially, ``abandon`` at any time.
+
+    ``upload`` is None when the judge refused: bytes are then counted and dropped, and ``close``
+    raises ``refusal``, for AWS Transfer shows write refusals at CLOSE.
+    ``replaces_from_start`` says that an object exists and the client did not ask to truncate it.
+    """
+
+    def __init__(
+        self,
+        *,
+        s3_path: str,
+        upload: StoredUpload | None,
+        refusal: Exception | None,
+        publish: Callable[[Staged], Awaitable[str]],
+        threads: UploadThreads,
+        replaces_from_start: bool = False,
+        on_landed: Callable[[str], None] = lambda _landing_id: None,
+        on_end: Callable[[WriteFile], None] = lambda _file: None,
+    ) -> None:
+        self.s3_path = s3_path
+        self.size = 0
+        self.landing_id: str | None = None
+        self._upload = upload
+        self._error = refusal
+        self._publish = publish
+        self._threads = threads
+        self._replaces_from_start = replaces_from_start
+        self._on_landed = on_landed
+        self._on_end = on_end
+        self._runs: list[Run] = []
+        self._buffered = 0
+        self._pieces = 0
+        self._wrote = False
+        self._spilled = False
+        self._waiting: list[Run] = []
+        self._queued = 0
+        self._job: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._ended = False
+        threads.open_uploads += 1
+
+    @property
+    def modified_s(self) -> int:
+        """Unix time; an upload has none before it lands."""
+        return 0
+
+    # -- writing --------------------------------------------------------------------------------
+
+    async def write(self, offset: int, data: Buffer | Sequence[Buffer]) -> None:
+        """Take bytes at ``offset``; they belong to the upload from now on.
+
+        Suspends only when the threads lag by more than ``UPLOAD_QUEUE_BYTES_MAX``.
+
+        Raises:
+            Unsupported: the first bytes do not begin at 0 though the object exists and was opened
+                without truncation: this is a resume, and taking it would lose the first part.
+            FeedgateError: an earlier write failed; ``close`` raises the same.
+        """
+        assert self._closing is None, "a write after close"
+        assert not self._ended, "a write after abandon"
+        pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else list(data)
+        size = sum(map(len, pieces))
+        if self._error is not None and self._upload is not None:
+            raise self._error
+        if size == 0:
+            return
+        if not self._wrote and offset and self._replaces_from_start:
+            self._error = Unsupported(
+                f"resuming `{self.s3_path}` at offset {offset} is not supported",
+                hint="send the file again from its start",
+            )
+            raise self._error
+        self._wrote = True
+        self.size = max(self.size, offset + size)
+        if self._upload is None:
+            return
+        self._collect(offset, pieces, size)
+        if self._buffered >= UPLOAD_BATCH_BYTES or self._pieces >= UPLOAD_BATCH_PIECES_MAX:
+            self._hand_over()
+            while self._queued > UPLOAD_QUEUE_BYTES_MAX:
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+
+    async def set_attributes(self, attributes: Attributes) -> None:
+        """FSETSTAT: accepted and without effect; scp truncates to what it has written.
+
+        Raises:
+            Unsupported: the size would change.
+        """
+        if attributes.size not in (None, self.size):
+            raise Unsupported("truncating an open file is not supported")
+
+    def _collect(self, offset: int, pieces: list[Buffer], size: int) -> None:
+        if size < _SMALL_PIECE_BYTES:
+            pieces = [b"".join(pieces)]  # so that a small piece does not hold a large buffer
+        run = self._runs[-1] if self._runs else None
+        if run is None or run.end != offset:
+            run = Run(offset)
+            self._runs.append(run)
+        run.pieces += pieces
+        run.size += size
+        self._buffered += size
+        self._pieces += len(pieces)
+
+    def _hand_over(self) -> None:
+        self._spilled = True
+        self._queued += self._buffered + self._pieces * _PIECE_OVERHEAD_BYTES
+        self._waiting += self._runs
+        self._runs, self._buffered, self._pieces = [], 0, 0
+        if self._job is None:
+            self._start_job()
+
+    def _start_job(self) -> None:
+        runs, self._waiting = self._waiting, []
+        bytes_in_job = self._queued
+        loop = asyncio.get_running_loop()
+        self._job = loop.run_in_executor(self._threads.executor, self._write_runs, runs)
+        self._job.add_done_callback(lambda job: self._job_done(job, bytes_in_job))
+
+    def _job_done(self, job: asyncio.Future[None], bytes_in_job: int) -> None:
+        self._job = None
+        self._queued -= bytes_in_job
+        error = None if job.cancelled() else job.exception()
+        if error is not None and self._error is None:
+            assert isinstance(error, Exception)
+            self._error = error
+        if self._error is not None:
+            self._queued = 0
+            self._waiting = []
+        if self._waiting:
+            self._start_job()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _write_runs(self, runs: Sequence[Run]) -> None:
+        assert self._upload is not None
+        for run in runs:
+            self._upload.write(run.offset, run.pieces)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Make the bytes durable, then object and landing visible in one commit.
+
+        Returns when both are on disk. With nothing written to an existing object that was opened
+        without truncation, nothing changes.
+
+        Raises:
+            AccessDenied: the judge refused when the file was opened, or refuses now.
+            FeedgateError: what an earlier write met, or what sealing and committing meet.
+        """
+        assert self._closing is None, "closed twice"
+        self._closing = asyncio.create_task(self._close())
+        self._closing.add_done_callback(_retrieve)
+        await asyncio.shield(self._closing)
+        if self.landing_id is not None:
+            self._on_landed(self.landing_id)
+
+    async def _close(self) -> None:
+        try:
+            await self._settled()
+            if self._error is not None:
+                raise self._error
+            assert self._upload is not None
+            if self._replaces_from_start and not self._wrote:
+                await self._abort()
+                return
+            staged = await self._finish()
+            self.landing_id = await self._publish(staged)
+        except asyncio.CancelledError:
+            raise  # the commit may have happened: the bytes must stay, garbage collection decides
+        except BaseException:
+            await self._abort()
+            raise
+        finally:
+            self._end()
+
+    async def _finish(self) -> Staged:
+        runs, self._runs = self._runs, []
+        if not self._spilled and self._buffered <= UPLOAD_INLINE_BYTES_MAX:
+            return self._write_and_finish(runs)
+        self._spilled = True
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads.executor, self._write_and_finish, runs)
+
+    def _write_and_finish(self, runs: Sequence[Run]) -> Staged:
+        assert self._upload is not None
+        self._write_runs(runs)
+        return self._upload.finish()
+
+    async def abandon(self) -> None:
+        """The connection is lost: forget the bytes. Never raises; a close under way goes on."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+            return
+        if self._ended:
+            return
+        self._waiting, self._runs = [], []
+        await self._settled()
+        await self._abort()
+        self._end()
+
+    async def _settled(self) -> None:
+        """No job runs and none waits."""
+        while self._job is not None:
+            await asyncio.wait([self._job])
+            await asyncio.sleep(0)  # its callback, which may start the next one, runs first
+
+    async def _abort(self) -> None:
+        if self._upload is None:
+            return
+        if self._spilled:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads.executor, self._upload.abort)
+        else:
+            self._upload.abort()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._threads.open_uploads -= 1
+            self._on_end(self)
+
+
+def _retrieve(closing: asyncio.Task[None]) -> None:
+    """Take the exception of a close that nobody awaits any more, or asyncio reports it as lost."""
+    if not closing.cancelled():
+        closing.exception()
