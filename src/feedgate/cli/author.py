@@ -52,9 +52,9 @@ def render(stack: Path) -> None:
       feedgate render > template.json
       feedgate render examples/landing | cfn-lint -
     """
-    from feedgate.gateway.rendering import find_template, render_template
+    from feedgate.gateway.rendering import render_template
 
-    click.echo(render_template(find_template(stack)), nl=False)
+    click.echo(render_template(stack), nl=False)
 
 
 @click.command()

@@ -94,12 +94,13 @@ def run_values(options: dict[str, Any]) -> RunValues:
         UsageError: a pair is not KEY=VALUE, or a parameter file cannot be read.
     """
     from feedgate.gateway.reading import RunValues
+    from feedgate.stack.parameters import parse_overrides
 
     return RunValues(
         name=options.pop("stack_name"),
         account=options.pop("account"),
         region=options.pop("region"),
-        parameters=_parameters(options.pop("overrides")),
+        parameters=parse_overrides(options.pop("overrides"), _read_text),
         physical_ids=_pairs("--physical-id", options.pop("physical_ids")),
         imports=_pairs("--import-value", options.pop("imports")),
         defines=_pairs("-D", options.pop("defines")),
@@ -116,21 +117,11 @@ def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _parameters(words: tuple[str, ...]) -> dict[str, str]:
-    from feedgate.stack.parameters import parse_parameter_file
-
-    values: dict[str, str] = {}
-    for word in words:
-        if not word.startswith("file://"):
-            values |= _pairs("--parameter-overrides", (word,))
-            continue
-        path = Path(word.removeprefix("file://"))
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the parameter file `{path}`: {error}") from error
-        values |= parse_parameter_file(text, file=str(path))
-    return values
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the parameter file `{path}`: {error}") from error
 
 
 def data_folder(stack: Path, data: Path | None) -> DataFolder:

@@ -7,7 +7,7 @@ stack from the database without Jsonnet and without the author's folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import msgspec
@@ -17,7 +17,7 @@ from feedgate.database.engine import Migration
 from feedgate.errors import DefinitionError, Finding
 from feedgate.stack.build import build
 from feedgate.stack.resources import Stack
-from feedgate.stack.template import parse_template
+from feedgate.stack.template import Template, parse_template
 from feedgate.stack.warehouse import Warehouse
 
 __all__ = ["MIGRATIONS", "Definition", "DefinitionStore"]
@@ -37,12 +37,18 @@ class Definition:
     physical_ids: Mapping[str, str] = field(default_factory=dict)
     imports: Mapping[str, str] = field(default_factory=dict)
     defines: Mapping[str, str] = field(default_factory=dict)
+    authored: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def template(self) -> Template:
+        """The template as data, with the places of its nodes. Raises ``DefinitionError``."""
+        return parse_template(self.template_text, file=self.template_file, authored=self.authored)
 
     @cached_property
     def stack(self) -> Stack:
         """The resolved stack. Raises ``DefinitionError`` with every fault."""
         return build(
-            parse_template(self.template_text, file=self.template_file),
+            self.template,
             name=self.name,
             account=self.account,
             region=self.region,
@@ -142,7 +148,7 @@ class DefinitionStore:
 
 def _encode(definition: Definition) -> bytes:
     return msgspec.json.encode(
-        {name: getattr(definition, name) for name in definition.__dataclass_fields__}
+        {item.name: getattr(definition, item.name) for item in fields(definition) if item.compare}
     )
 
 

@@ -6,6 +6,7 @@ import time
 
 from feedgate.database import Database
 from feedgate.gateway.folder import DataFolder
+from feedgate.kms.keyring import Keyring
 from feedgate.storage.garbage import collect
 from feedgate.telemetry import EventLog
 
@@ -21,6 +22,9 @@ class Housekeeping:
         self._log = log
 
     def __call__(self) -> None:
-        removed = collect(self._database, self._folder.root, int(time.time() * 1000))
+        now_ms = int(time.time() * 1000)
+        for arn in Keyring.open(self._folder.keyring).rotate_due(now_ms):
+            self._log.info("rotated a KMS key", kms_key_arn=arn)
+        removed = collect(self._database, self._folder.root, now_ms)
         if removed:
             self._log.info("removed parts that nothing refers to", parts=removed)

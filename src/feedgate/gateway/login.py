@@ -34,7 +34,6 @@ class GatewayLogin:
             context=context,
             buckets=services.guarded(session),
             database=services.database,
-            ledger=services.ledger,
             on_landed=self._wake_loader,
             crash_at=services.crash_at,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from feedgate.errors import DefinitionError, Finding, Source, UsageError
 from feedgate.gateway.definition import Definition
-from feedgate.gateway.rendering import find_template, render_template
+from feedgate.gateway.rendering import render
 
 __all__ = ["RunValues", "read_definition", "read_warehouse_files"]
 
@@ -35,18 +35,17 @@ def read_definition(folder: Path, values: RunValues, previous: Definition | None
 
     Raises:
         DefinitionError: the template cannot be rendered.
-        UsageError: there is no template in the folder.
+        NotFound: there is no template in the folder.
     """
-    template = find_template(folder)
+    rendered = render(folder)
     base = previous or Definition(name=_default_name(folder), template_file="", template_text="")
     return replace(
         base,
         name=values.name or base.name,
-        template_file=str(template.relative_to(folder))
-        if folder in template.parents
-        else str(template),
-        template_text=render_template(template),
-        warehouse_files=read_warehouse_files(folder),
+        template_file=rendered.file,
+        template_text=rendered.text,
+        authored=rendered.authored,
+        warehouse_files=read_warehouse_files(rendered.folder),
         account=values.account or base.account,
         region=values.region or base.region,
         parameters={**base.parameters, **values.parameters},
@@ -63,8 +62,6 @@ def read_warehouse_files(folder: Path) -> tuple[tuple[str, str], ...]:
         UsageError: both forms exist.
         DefinitionError: a script is not UTF-8.
     """
-    if folder.is_file():
-        folder = folder.parent
     single, many = folder / "warehouse.sql", sorted((folder / "warehouse").glob("*.sql"))
     if single.exists() and many:
         raise UsageError(
