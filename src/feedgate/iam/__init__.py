@@ -1,5 +1,9 @@
 """How AWS decides: a request and policies in, a decision with its reasons out.
 
-May not: read anything, know the clock. Before it: ``access`` fills the request; after it nothing.
-Invariants: what is not understood is refused when parsed; an explicit Deny wins.
+What lives here: ``policy`` (documents to statements), ``pattern`` and ``match`` (wildcards,
+variables, actions, ARNs, principals), ``condition`` (operators), ``evaluate`` (the order of all),
+``trace`` (why not), ``arn``. What may not: reading anything, the clock, knowledge of SFTP.
+Protocol: none; plain data. Before it: ``access`` fills the request. After it: nothing.
+Invariants: what is not understood is refused when parsed; an explicit Deny wins; what a variable
+puts in is data, never a wildcard; matching takes time linear in the text.
 """
