@@ -42,6 +42,7 @@ EXTENTS_MAX: Final = 1_024  # of one object; more scattered writes are refused
 HOLE_BYTES_MAX: Final = 1024**3  # never written bytes of one object, which SHA-256 must pass over
 HELD_PIECE_OVERHEAD_BYTES: Final = 256  # what a piece out of order costs beside its bytes
 EARLY_SYNC_BYTES: Final = 32 * 1024 * 1024  # an upload is synced in the background this often
+SYNC_THREADS: Final = 2  # that sync uploads in the background
 SPACE_CHECK_BYTES: Final = 8 * 1024 * 1024  # free space is looked at this often in an upload
 UPLOAD_LEASE_S: Final = 3_600  # how long an upload that writes nothing keeps its parts
 OBJECT_BYTES_MAX: Final = 5 * 1024**4  # S3

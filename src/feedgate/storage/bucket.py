@@ -68,7 +68,7 @@ class ObjectReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StagedObject:
-    """Bytes that are durable and not yet visible: the input of ``publish``. ``row`` is the form's own."""
+    """Bytes that are durable and not yet visible; ``publish`` takes it. ``row`` is the form's."""
 
     bucket: str
     key: str
@@ -80,7 +80,7 @@ class StagedObject:
 
 
 class Upload(Protocol):
-    """One object being written. Called from one thread at a time, which need not be the same one."""
+    """One object being written. Called from one thread at a time, not always the same one."""
 
     object_id: str
     size: int  # the highest byte written so far + 1

@@ -1,0 +1,209 @@
+"""The embedded form of a bucket: an index in SQLite, encrypted parts in the data folder.
+
+Order at CLOSE: fdatasync of the part, fsync of its directory (``Upload.finish``), COMMIT
+(``publish`` in the caller's transaction), and only then the supplier's OK. A replaced or deleted
+version leaves the index at once; its bytes go with ``garbage.collect``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from feedgate.database import Database, Transaction
+from feedgate.errors import CouldNot, Integrity, NotFound
+from feedgate.kms.envelope import KmsKey
+from feedgate.storage import index
+from feedgate.storage.bucket import Listing, ObjectInfo, StagedObject
+from feedgate.storage.index import MIGRATIONS, VersionRow
+from feedgate.storage.partfiles import PartFiles, SpaceFloor
+from feedgate.storage.reader import EmbeddedReader, open_version
+from feedgate.storage.upload import EmbeddedUpload, Surroundings
+
+__all__ = ["MIGRATIONS", "EmbeddedBucket"]
+
+
+class EmbeddedBucket:
+    """One bucket in a data folder: a ``Bucket``. Thread-safe; any number of processes.
+
+    ``folder`` is the data folder. New objects are encrypted under ``kms``; ``kms_key`` finds by its
+    ARN the KMS key of an object that was written while the bucket had another.
+    ``space_floor_bytes`` None means the default of ``limits``. ``crash_at`` is called with ``part-written`` and ``part-synced`` as an upload passes them.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        arn: str,
+        database: Database,
+        folder: Path,
+        kms: KmsKey,
+        bucket_key_enabled: bool,
+        kms_key: Callable[[str], KmsKey] | None = None,
+        space_floor_bytes: int | None = None,
+        crash_at: Callable[[str], None] = lambda _point: None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.name = name
+        self._store = Surroundings(
+            bucket=name,
+            arn=arn,
+            database=database,
+            files=PartFiles(folder),
+            space=SpaceFloor(folder, space_floor_bytes),
+            kms=kms,
+            kms_key=kms_key or self._no_other_kms_key,
+            bucket_key_enabled=bucket_key_enabled,
+            now_ms=now_ms,
+            crash_at=crash_at,
+        )
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The current version, or None."""
+        name = index.key_bytes_if_any(key)
+        return index.current_info(self._store.database.read, self.name, name) if name else None
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        max_keys: int = 1000,
+    ) -> Listing:
+        """ListObjectsV2; see ``index.list_page`` for what ``start_after`` may be."""
+        return index.list_page(
+            self._store.database,
+            self.name,
+            prefix=prefix,
+            delimiter=delimiter,
+            start_after=start_after,
+            max_keys=max_keys,
+        )
+
+    def open(self, key: str) -> EmbeddedReader | None:
+        """Open the current version, or None where there is none.
+
+        Raises:
+            Integrity: the row or the bytes do not verify, or a part is missing.
+            CouldNot: the KMS key is disabled or pending deletion, or the disk failed.
+        """
+        name = index.key_bytes_if_any(key)
+        read = self._store.database.read
+        return self._open(lambda: index.current_row(read, self.name, name) if name else None)
+
+    def open_version(self, object_id: str, version_id: str) -> EmbeddedReader | None:
+        """Open one version, current or replaced, wherever it was moved; None when it is gone.
+
+        A loader reads what landed, not what has taken its key meanwhile. Raises as ``open``.
+        """
+        read = self._store.database.read
+        return self._open(lambda: index.version_row(read, self.name, object_id, version_id))
+
+    def _open(self, find: Callable[[], VersionRow | None]) -> EmbeddedReader | None:
+        row = find()
+        while row is not None:
+            reader = open_version(self._store.files, row, self._data_key(row))
+            if reader is not None:
+                return reader
+            again = find()  # replaced and collected between the look and the open?
+            if again is not None and again.row_id == row.row_id:
+                raise Integrity(f"a part of `{row.info.key}` in `{self.name}` is missing")
+            row = again
+        return None
+
+    def _data_key(self, row: VersionRow) -> bytes:
+        store = self._store
+        arn = row.info.kms_key_arn
+        assert arn is not None
+        kms = store.kms if arn == store.kms.arn else store.kms_key(arn)
+        context = store.context(row.info.key, bucket_key=row.bucket_key)
+        return kms.decrypt(row.wrapped_key, context)
+
+    def _no_other_kms_key(self, arn: str) -> KmsKey:
+        raise CouldNot(f"an object in `{self.name}` is under another KMS key, `{arn}`")
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def begin_upload(
+        self, key: str, *, owner: str, metadata: Mapping[str, str] | None = None
+    ) -> EmbeddedUpload:
+        """Start an object. ``owner`` names the session that holds the lease.
+
+        Raises:
+            NoSpace: free space is below the floor.
+            Unsupported: S3 has no such key.
+        """
+        self._store.space.check()
+        return EmbeddedUpload(
+            self._store,
+            key,
+            object_id=os.urandom(16).hex(),
+            owner=owner,
+            metadata=metadata or {},
+        )
+
+    def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:
+        """Make a staged object the key's current version inside the caller's transaction.
+
+        Raises:
+            CouldNot: the upload was given up meanwhile (lease expired, or aborted).
+        """
+        row = staged.row
+        assert isinstance(row, VersionRow)
+        assert staged.bucket == self.name
+        if row.inline is None:
+            tx.execute(
+                "DELETE FROM upload WHERE object_id = ? AND condemned = 0", (staged.object_id,)
+            )
+            if tx.changes() != 1:
+                raise CouldNot("the upload was idle for too long, its bytes were given up")
+        row = replace(row, info=replace(row.info, last_modified_ms=self._store.now_ms()))
+        index.supersede(tx, self.name, index.key_bytes(staged.key))
+        index.insert_version(tx, row)
+        return row.info
+
+    def delete(self, tx: Transaction, key: str) -> bool:
+        """Remove the current version; False where there was none."""
+        name = index.key_bytes_if_any(key)
+        return name is not None and index.supersede(tx, self.name, name)
+
+    def move(self, tx: Transaction, source: str, target: str) -> ObjectInfo:
+        """Give an object another key, replacing what is there; its bytes and identity stay.
+
+        The data key is wrapped anew under the target's encryption context and the row sealed anew.
+
+        Raises:
+            NotFound: there is no ``source``.
+            Integrity: the source's row does not verify.
+        """
+        target_bytes = index.key_bytes(target)
+        name = index.key_bytes_if_any(source)
+        row = index.current_row(tx.execute, self.name, name) if name else None
+        if row is None:
+            raise NotFound(f"there is no object `{source}` in `{self.name}`")
+        if source == target:
+            return row.info
+        data_key = self._data_key(row)
+        if index.row_seal(data_key, row) != row.seal:
+            raise Integrity(f"the index row of `{source}` in `{self.name}` does not verify")
+        store = self._store
+        if row.bucket_key and store.bucket_key_enabled:
+            moved = replace(row, info=replace(row.info, key=target))
+        else:
+            moved = replace(
+                row,
+                info=replace(row.info, key=target, kms_key_arn=store.kms.arn),
+                wrapped_key=store.kms.wrap(data_key, store.context(target)),
+                bucket_key=store.bucket_key_enabled,
+            )
+        moved = replace(moved, seal=index.row_seal(data_key, moved))
+        index.supersede(tx, self.name, target_bytes)
+        index.rekey_version(tx, moved)
+        return moved.info
