@@ -31,7 +31,8 @@ class EmbeddedBucket:
 
     ``folder`` is the data folder. New objects are encrypted under ``kms``; ``kms_key`` finds by its
     ARN the KMS key of an object that was written while the bucket had another.
-    ``space_floor_bytes`` None means the default of ``limits``. ``crash_at`` is called with ``part-written`` and ``part-synced`` as an upload passes them.
+    ``space_floor_bytes`` None means the default of ``limits``. ``crash_at`` is called with
+    ``part-written`` and ``part-synced`` as an upload passes them.
     """
 
     def __init__(
