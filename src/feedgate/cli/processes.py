@@ -20,6 +20,7 @@ from feedgate.telemetry import EventLog
 
 if TYPE_CHECKING:
     from feedgate.gateway.lifecycle import Door
+    from feedgate.gateway.login import GatewayLogin
     from feedgate.gateway.services import Services
 
 __all__ = ["child_command", "main"]
@@ -76,17 +77,15 @@ def _run_worker(channel: Channel, open_services: object) -> None:
     uvloop.run(run_worker(channel, open_services, _sftp_door))  # type: ignore[arg-type]
 
 
-def _sftp_door(services: Services) -> Door:
-    from feedgate.gateway.login import GatewayLogin
+def _sftp_door(services: Services, login: GatewayLogin) -> Door:
     from feedgate.sftp.hostkeys import load_host_keys
     from feedgate.sftp.server import SftpDoor
 
     server = services.stack.server
-    services.login = GatewayLogin(services)
     return SftpDoor(
         host_keys=load_host_keys(services.folder.hostkeys),
         security_policy_name=server.security_policy_name,
-        login=services.login,
+        login=login,
         log=services.log,
         server_arn=server.arn,
         banner=server.pre_authentication_login_banner,

@@ -122,6 +122,7 @@ class Services:
                 folder=self.folder.root,
                 kms=self.kms_key(bucket.kms_key_arn),
                 bucket_key_enabled=bucket.bucket_key_enabled,
+                kms_key=self.kms_key,
                 crash_at=self.crash_at,
             )
             for bucket in applied.stack.buckets.values()

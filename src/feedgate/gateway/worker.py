@@ -14,13 +14,14 @@ from typing import Any
 
 from feedgate.errors import FeedgateError
 from feedgate.gateway.lifecycle import Door
+from feedgate.gateway.login import GatewayLogin
 from feedgate.gateway.process import Channel
 from feedgate.gateway.services import Services
 from feedgate.limits import POLL_S
 
 __all__ = ["run_worker"]
 
-DoorFactory = Callable[[Services], Door]
+DoorFactory = Callable[[Services, GatewayLogin], Door]
 
 
 async def run_worker(
@@ -39,6 +40,7 @@ class _Worker:
         self._open_services = open_services
         self._make_door = door
         self._services: Services | None = None
+        self._login: GatewayLogin | None = None
         self._door: Door | None = None
         self._messages: asyncio.Queue[tuple[dict[str, Any], socket.socket | None] | None]
         self._messages = asyncio.Queue()
@@ -80,7 +82,8 @@ class _Worker:
         try:
             self._services = self._open_services()
             self._services.on_event = lambda event: self.report("event", event=event)
-            self._door = self._make_door(self._services)
+            self._login = GatewayLogin(self._services)
+            self._door = self._make_door(self._services, self._login)
             await self._door.start()
         except FeedgateError as error:
             self.report("failed", message=str(error), hint=error.hint)
@@ -107,7 +110,7 @@ class _Worker:
         reported = 0
         while True:
             await asyncio.sleep(POLL_S / 2)
-            if self._door is None or self._services is None:
+            if self._door is None or self._services is None or self._login is None:
                 continue
             if self._door.connections != reported:
                 reported = self._door.connections
@@ -118,4 +121,4 @@ class _Worker:
                 self._services.log.error("could not take up a change", reason=str(error))
                 continue
             if changed:
-                self._door.recheck(self._services.login.still_valid)
+                self._door.recheck(self._login.still_valid)
