@@ -86,6 +86,14 @@ def test_pending_are_oldest_commit_first_until_finished(database: Database, ledg
     assert ledger.pending(10) == []
 
 
+def test_objects_of_pending_landings_are_wanted(database: Database, ledger: Ledger) -> None:
+    """Garbage collection keeps the bytes of what no pipe was offered yet."""
+    write(database, landing(1), landing(2))
+    ledger.finish(landing(1).landing_id)
+    assert set(ledger.wanted(["object-1", "object-2", "object-3"])) == {"object-2"}
+    assert set(ledger.wanted([])) == set()
+
+
 def test_directory_marker_is_never_pending(database: Database, ledger: Ledger) -> None:
     """MKDIR leaves a landing for the record that no pipe is offered and no list shows."""
     write(database, landing(1, kind="mkdir", key="acme/in/"))

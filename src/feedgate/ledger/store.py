@@ -11,7 +11,7 @@ time and never back; one row of ``loads`` per (landing, pipe).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -194,6 +194,15 @@ class Ledger:
                 " WHERE landing_id = ? AND offered_at_ms IS NULL",
                 (now_ms, landing_id),
             )
+
+    def wanted(self, object_ids: Collection[str]) -> Collection[str]:
+        """Of these objects, those that a pending landing still needs: they are not garbage."""
+        rows = self._database.read(
+            "SELECT DISTINCT object_id FROM landings WHERE offered_at_ms IS NULL"
+            " AND object_id IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(list(object_ids)).decode(),),
+        )
+        return {str(row[0]) for row in rows}
 
     def family_loads(self, landing: Landing) -> Sequence[PipeLoad]:
         """Loads of the bytes under any name: of the landing that brought them, and of its renames.

@@ -1,0 +1,742 @@
+"""What a supplier can do with files, over the real bucket, ledger and judge."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from feedgate.errors import AccessDenied, Conflict, NotFound, Unsupported, UsageError
+from feedgate.files.home import Directory, Entry, HomeDirectory
+from feedgate.limits import READDIR_NAMES_MAX
+
+Site = Any  # what the `site` fixture gives; see conftest.py
+Scenario = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The attributes of a SETSTAT."""
+
+    size: int | None = None
+
+
+async def put(home: HomeDirectory, path: str, data: bytes = b"x", **flags: bool) -> str | None:
+    """Upload a file whole; its landing's id."""
+    file = await home.open_write(path.encode(), **flags)
+    await file.write(0, data)
+    await file.close()
+    return file.landing_id
+
+
+async def get(home: HomeDirectory, path: str) -> bytes:
+    """Download a file whole."""
+    file = await home.open_read(path.encode())
+    blocks: list[bytes] = []
+    while block := await file.read(sum(map(len, blocks)), 100_000):
+        blocks.append(block)
+    await file.close()
+    return b"".join(blocks)
+
+
+async def drained(directory: Directory) -> list[Entry]:
+    """Every entry of a directory handle."""
+    entries: list[Entry] = []
+    while page := await directory.read():
+        assert len(page) <= READDIR_NAMES_MAX
+        entries += page
+    await directory.close()
+    return entries
+
+
+async def names(home: HomeDirectory, path: str = "/") -> list[str]:
+    """Names in a directory, those of directories with a slash behind."""
+    entries = await drained(await home.open_directory(path.encode()))
+    return [entry.name.decode() + ("/" if entry.kind == "directory" else "") for entry in entries]
+
+
+def store(site: Site, bucket: str, *keys: str, data: bytes = b"") -> None:
+    """Put objects into a bucket past the gateway, as another tool would."""
+    target = site.buckets()[bucket]
+    staged = []
+    for key in keys:
+        upload = target.begin_upload(key, owner="test")
+        upload.write(0, [data])
+        staged.append(upload.finish())
+
+    def publish(tx: Any) -> None:
+        for item in staged:
+            target.publish(tx, item)
+
+    site.database.write_now(publish)
+
+
+# -- uploads ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 48 * 1024, 48 * 1024 + 1, 3_000_000])
+def test_upload_is_visible_after_close_with_its_landing(site: Site, size: int) -> None:
+    """Before CLOSE nobody sees the file, after it everyone does; the receipt says who sent it."""
+
+    async def scenario() -> None:
+        home, other = site.home(), site.home()
+        data = (bytes(range(256)) * (size // 256 + 1))[:size]
+        file = await home.open_write(b"/orders.csv")
+        for offset in range(0, size, 32_768):
+            await file.write(offset, data[offset : offset + 32_768])
+        assert file.size == size
+        with pytest.raises(NotFound):
+            await other.stat(b"/orders.csv")
+        assert await names(home) == []
+        await file.close()
+        assert await names(other) == ["orders.csv"]
+        assert await get(other, "/orders.csv") == data
+        receipt = site.ledger.receipt(file.landing_id)
+        assert receipt is not None
+        landing = receipt.landing
+        assert (landing.bucket, landing.key) == ("landing", "acme/orders.csv")
+        assert (landing.path, landing.kind, landing.size) == ("/orders.csv", "put", size)
+        assert landing.sha256 == hashlib.sha256(data).hexdigest()
+        assert (landing.user_name, landing.source_ip) == ("acme", "192.0.2.7")
+        assert site.ledger.pending(10) == [landing]
+        assert site.landed == [file.landing_id]
+
+    asyncio.run(scenario())
+
+
+def test_object_carries_the_metadata_of_aws_transfer(site: Site) -> None:
+    """Downstream code reads who sent an object from its user metadata, as on AWS."""
+
+    async def scenario() -> None:
+        await put(site.home(), "/a")
+
+    asyncio.run(scenario())
+    info = site.buckets()["landing"].head("acme/a")
+    assert dict(info.metadata) == {
+        "user-agent": "AWSTransfer",
+        "user-agent-id": "acme@s-01234567890abcdef",
+    }
+
+
+def test_crash_points_are_crossed_in_order(site: Site) -> None:
+    """An upload passes the three points at which the crash tests kill the process."""
+
+    async def scenario() -> None:
+        await put(site.home(), "/a")
+
+    asyncio.run(scenario())
+    assert site.crossed == ["upload-before-publish", "landing-before-commit", "landing-committed"]
+
+
+def test_failure_inside_the_commit_leaves_neither_object_nor_landing(site: Site) -> None:
+    """Object and landing are one commit: an error at its very end undoes both."""
+
+    async def scenario() -> None:
+        home = site.home()
+        file = await home.open_write(b"/a")
+        await file.write(0, b"x")
+
+        def crash_at(point: str) -> None:
+            if point == "landing-before-commit":
+                raise OSError("killed")
+
+        object.__setattr__(home._landings, "crash_at", crash_at)
+        with pytest.raises(OSError, match="killed"):
+            await file.close()
+        assert await names(home) == []
+        assert site.ledger.pending(10) == []
+        assert site.landed == []
+
+    asyncio.run(scenario())
+
+
+def test_last_close_wins_whole(site: Site) -> None:
+    """Two handles on one path never mix: the object is what the later CLOSE wrote."""
+
+    async def scenario() -> None:
+        home = site.home()
+        first, second = await home.open_write(b"/a"), await home.open_write(b"/a")
+        await first.write(0, b"1" * 100_000)
+        await second.write(0, b"2" * 50)
+        await second.close()
+        await first.close()
+        assert await get(home, "/a") == b"1" * 100_000
+        assert len(site.ledger.pending(10)) == 2
+
+    asyncio.run(scenario())
+
+
+def test_lost_connection_leaves_nothing(site: Site) -> None:
+    """Closing the session abandons what was being written and keeps the old object."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"old")
+        for path, size in ((b"/a", 5_000_000), (b"/b", 10)):
+            file = await home.open_write(path)
+            for offset in range(0, size, 250_000):
+                await file.write(offset, bytes(min(size, 250_000)))
+        await home.open_read(b"/a")
+        await home.close()
+        fresh = site.home()
+        assert await names(fresh) == ["a"]
+        assert await get(fresh, "/a") == b"old"
+
+    asyncio.run(scenario())
+
+
+def test_upload_needs_no_directory_above_it(site: Site) -> None:
+    """As on S3, `a/b.csv` can be written where there is no `a`, and makes one."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a/b/c.csv")
+        assert await names(home) == ["a/"]
+        assert await names(home, "/a") == ["b/"]
+        assert (await home.stat(b"/a/b")).kind == "directory"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/", Conflict),
+        ("/anotherpath", Conflict),
+        ("/in", Conflict),
+        ("/elsewhere/x", NotFound),
+        ("/file", NotFound),
+        ("/in\0", UsageError),
+    ],
+)
+def test_levels_above_the_mappings_take_no_files(
+    site: Site, path: str, error: type[Exception]
+) -> None:
+    """Virtual levels and mapping roots cannot be written, and unmapped paths do not exist."""
+    user = site.supplier("acme", ("/in", "/landing/acme"), ("/anotherpath/x", "/shared/x"))
+
+    async def scenario() -> None:
+        home = site.home(user)
+        with pytest.raises(error):
+            await home.open_write(path.encode())
+        with pytest.raises(error):
+            await home.mkdir(path.encode())
+
+    asyncio.run(scenario())
+
+
+def test_flags_of_open(site: Site) -> None:
+    """EXCL refuses what exists, a missing CREAT what does not, APPEND is not done."""
+
+    async def scenario() -> None:
+        home = site.home()
+        with pytest.raises(NotFound):
+            await home.open_write(b"/a", create=False)
+        await put(home, "/a", b"first", exclusive=True)
+        with pytest.raises(Conflict):
+            await home.open_write(b"/a", exclusive=True)
+        with pytest.raises(Unsupported):
+            await home.open_write(b"/a", append=True)
+        await put(home, "/a", b"second", create=False)
+        assert await get(home, "/a") == b"second"
+
+    asyncio.run(scenario())
+
+
+def test_exclusive_open_loses_to_an_upload_that_closed_before(site: Site) -> None:
+    """EXCL holds at CLOSE as well: what appeared meanwhile is not replaced."""
+
+    async def scenario() -> None:
+        home = site.home()
+        first = await home.open_write(b"/a", exclusive=True)
+        second = await home.open_write(b"/a", exclusive=True)
+        await first.write(0, b"first")
+        await second.write(0, b"second")
+        await first.close()
+        with pytest.raises(Conflict):
+            await second.close()
+        assert await get(home, "/a") == b"first"
+
+    asyncio.run(scenario())
+
+
+def test_open_without_truncation(site: Site) -> None:
+    """Writing from the start replaces, from the middle is refused; nothing changes nothing."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"0123456789")
+        await (await home.open_write(b"/a", truncate=False)).close()
+        assert await get(home, "/a") == b"0123456789"
+        resumed = await home.open_write(b"/a", truncate=False)
+        with pytest.raises(Unsupported):
+            await resumed.write(10, b"more")
+        with pytest.raises(Unsupported):
+            await resumed.close()
+        assert await get(home, "/a") == b"0123456789"
+        again = await home.open_write(b"/a", truncate=False)
+        await again.write(0, b"new")
+        await again.set_attributes(Attributes(size=3))  # as scp does before it closes
+        with pytest.raises(Unsupported):
+            await again.set_attributes(Attributes(size=10))
+        await again.close()
+        assert await get(home, "/a") == b"new"
+
+    asyncio.run(scenario())
+
+
+def test_attributes_are_taken_and_sizes_are_not(site: Site) -> None:
+    """Times and modes after an upload succeed; a size that would change is refused."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"abc")
+        await home.set_attributes(b"/a", Attributes())
+        await home.set_attributes(b"/a", Attributes(size=3))
+        await home.set_attributes(b"/", Attributes())
+        with pytest.raises(Unsupported):
+            await home.set_attributes(b"/a", Attributes(size=0))
+        with pytest.raises(NotFound):
+            await home.set_attributes(b"/b", Attributes())
+        file = await home.open_write(b"/b")
+        await home.set_attributes(b"/b", Attributes())
+        await file.abandon()
+
+    asyncio.run(scenario())
+
+
+# -- downloads ----------------------------------------------------------------------------------
+
+
+def test_reads_are_clamped_at_the_end(site: Site) -> None:
+    """Reads across and past the end are short, then empty; huge lengths are cut."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"0123456789")
+        file = await home.open_read(b"/a")
+        assert file.size == 10
+        assert file.modified_s > 1_700_000_000
+        assert await file.read(8, 10) == b"89"
+        assert await file.read(10, 10) == b""
+        assert await file.read(2**63, 2**32 - 1) == b""
+        assert await file.read(0, 2**32 - 1) == b"0123456789"
+        await file.close()
+        await file.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [10, 500_000])
+def test_open_file_outlives_replacement_and_removal(site: Site, size: int) -> None:
+    """A handle reads the version that it opened, whatever happens to the name."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"1" * size)
+        file = await home.open_read(b"/a")
+        await put(home, "/a", b"2" * size)
+        await home.remove(b"/a")
+        assert await file.read(size - 5, 5) == b"11111"
+        await file.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_no_file_cannot_be_read(site: Site) -> None:
+    """Missing files and directories are refused at OPEN."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/d/a")
+        for path in (b"/missing", b"/d"):
+            with pytest.raises(NotFound):
+                await home.open_read(path)
+        with pytest.raises(Conflict):
+            await home.open_read(b"/")
+
+    asyncio.run(scenario())
+
+
+# -- directories --------------------------------------------------------------------------------
+
+
+def test_directory_lifecycle(site: Site) -> None:
+    """MKDIR makes an empty directory, RMDIR removes it only when nothing lies in it."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await home.mkdir(b"/d")
+        assert await names(home) == ["d/"]
+        assert await names(home, "/d") == []
+        assert (await home.stat(b"/d")) == Entry(b"d", "directory")
+        with pytest.raises(Conflict):
+            await home.mkdir(b"/d")
+        await put(home, "/d/a")
+        with pytest.raises(Conflict):
+            await home.rmdir(b"/d")
+        await home.remove(b"/d/a")
+        assert await names(home) == ["d/"]
+        await home.rmdir(b"/d")
+        assert await names(home) == []
+        for missing in (b"/d", b"/never"):
+            with pytest.raises(NotFound):
+                await home.rmdir(missing)
+        with pytest.raises(Conflict):
+            await home.rmdir(b"/")
+
+    asyncio.run(scenario())
+
+
+def test_directory_is_not_a_file_and_a_file_not_a_directory(site: Site) -> None:
+    """REMOVE leaves directories, OPENDIR and RMDIR leave files, MKDIR does not cover one."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/d/a")
+        with pytest.raises(Conflict):
+            await home.remove(b"/d")
+        with pytest.raises(NotFound):
+            await home.open_directory(b"/d/a")
+        with pytest.raises(NotFound):
+            await home.rmdir(b"/d/a")
+        with pytest.raises(Conflict):
+            await home.mkdir(b"/d/a")
+        with pytest.raises(NotFound):
+            await home.remove(b"/missing")
+        with pytest.raises(NotFound):
+            await home.open_directory(b"/missing")
+
+    asyncio.run(scenario())
+
+
+def test_root_exists_in_an_empty_bucket(site: Site) -> None:
+    """A new supplier's first `ls` shows an empty directory, never an error."""
+
+    async def scenario() -> None:
+        home = site.home()
+        assert await names(home) == []
+        assert (await home.stat(b"/")) == Entry(b"/", "directory")
+
+    asyncio.run(scenario())
+
+
+def test_listing_shows_what_paths_can_reach(site: Site) -> None:
+    """Markers and names of other tools that no path reaches are hidden; order is S3's."""
+    store(
+        site, "landing", "acme/", "acme/b", "acme/B", "acme/d/", "acme/d/x", "acme//y", "acme/./z"
+    )
+    store(site, "landing", "acme/é", "acme/..", "acme-secret/x", "acme/b-1", "acme/b/inner")
+    store(site, "landing", "acme/new\nline")
+
+    async def scenario() -> None:
+        home = site.home()
+        assert await names(home) == ["B", "b", "b-1", "d/", "new\nline", "é"]
+        assert await names(home, "/b") == ["inner"]
+        assert (await home.stat(b"/b")).kind == "file"
+
+    asyncio.run(scenario())
+
+
+def test_long_listing_comes_in_pages(site: Site) -> None:
+    """Thousands of names come complete, once each, in order, with no more than a page held."""
+    keys = [f"acme/{number:05}" for number in range(2500)]
+    store(site, "landing", *keys)
+    store(site, "landing", *(f"acme/000{number}/x" for number in range(100, 999)))
+
+    async def scenario() -> None:
+        home = site.home()
+        directory = await home.open_directory(b"/")
+        seen: list[Entry] = []
+        while page := await directory.read():
+            seen += page
+            assert len(directory._entries) <= 1000
+        expected = sorted(
+            [key[5:].encode() for key in keys] + [b"000%d" % n for n in range(100, 999)]
+        )
+        assert [entry.name for entry in seen] == expected
+
+    asyncio.run(scenario())
+
+
+def test_names_that_stay_are_listed_once_while_others_change(site: Site) -> None:
+    """A listing in the middle of changes shows every stable name exactly once."""
+    stable = [f"acme/s{number:04}" for number in range(1500)]
+    store(site, "landing", *stable)
+
+    async def scenario() -> None:
+        home = site.home()
+        directory = await home.open_directory(b"/")
+        seen: list[bytes] = []
+        number = 0
+        while page := await directory.read():
+            seen += [entry.name for entry in page]
+            number += 1
+            await put(home, f"/s{number * 100:04}-new")
+            await put(home, f"/a{number}")
+        kept = [name for name in seen if name.startswith(b"s") and b"new" not in name]
+        assert kept == [key[5:].encode() for key in stable]
+
+    asyncio.run(scenario())
+
+
+def test_virtual_levels_list_their_entries(site: Site) -> None:
+    """The root of several mappings shows them as directories and files, in byte order."""
+    user = site.supplier(
+        "acme",
+        ("/in", "/landing/acme"),
+        ("/other/deep/share", "/shared/public"),
+        ("/readme.txt", "/shared/docs/readme.txt", "FILE"),
+        ("/absent.txt", "/shared/docs/absent.txt", "FILE"),
+    )
+    store(site, "shared", "docs/readme.txt", data=b"read me")
+
+    async def scenario() -> None:
+        home = site.home(user)
+        assert await names(home) == ["in/", "other/", "readme.txt"]
+        assert await names(home, "/other") == ["deep/"]
+        assert await names(home, "/other/deep") == ["share/"]
+        assert (await home.stat(b"/other/deep")).kind == "directory"
+        assert (await home.stat(b"/readme.txt")).size == 7
+        assert await get(home, "/readme.txt") == b"read me"
+        with pytest.raises(NotFound):
+            await home.open_directory(b"/readme.txt")
+        with pytest.raises(NotFound):
+            await home.stat(b"/absent.txt")
+        await put(home, "/other/deep/share/x")
+        assert site.buckets()["shared"].head("public/x") is not None
+
+    asyncio.run(scenario())
+
+
+def test_realpath_looks_nothing_up(site: Site) -> None:
+    """The absolute form of any path comes back, whether or not anything lies there."""
+
+    async def scenario() -> None:
+        home = site.home()
+        assert await home.realpath(b".") == b"/"
+        assert await home.realpath(b"/../x//y/./z/..") == b"/x/y"
+        assert home.s3_path(b"/x/y") == "/landing/acme/x/y"
+
+    asyncio.run(scenario())
+
+
+def test_path_home_starts_in_its_directory(site: Site) -> None:
+    """A PATH user sees bucket paths as they are and starts in HomeDirectory."""
+    user = site.supplier("acme")
+    user = type(user)(
+        logical_id="Acme",
+        user_name="acme",
+        arn=user.arn,
+        role_arn=user.role_arn,
+        home_directory_type="PATH",
+        home_directory="/landing/acme",
+    )
+
+    async def scenario() -> None:
+        home = site.home(user)
+        assert await home.realpath(b".") == b"/landing/acme"
+        assert await names(home, ".") == []
+        await put(home, "a.csv")
+        await put(home, "/shared/b.csv")
+        assert await names(home, "/landing/acme") == ["a.csv"]
+        assert site.buckets()["shared"].head("b.csv") is not None
+        assert await names(home, "/") == ["landing/"]
+        with pytest.raises(NotFound):
+            await home.stat(b"/no-such-bucket/x")
+
+    asyncio.run(scenario())
+
+
+# -- rename -------------------------------------------------------------------------------------
+
+
+def test_rename_keeps_bytes_and_origin(site: Site) -> None:
+    """A renamed object keeps its bytes; its landing refers to the one that brought them."""
+
+    async def scenario() -> None:
+        home = site.home()
+        origin = await put(home, "/a.filepart", b"abc")
+        await home.rename(b"/a.filepart", b"/in/a.csv")
+        assert await names(home) == ["in/"]
+        assert await get(home, "/in/a.csv") == b"abc"
+        await home.rename(b"/in/a.csv", b"/b.csv")
+        first, second, third = site.ledger.pending(10)
+        assert first.landing_id == origin
+        assert (second.kind, second.key, second.path) == ("rename", "acme/in/a.csv", "/in/a.csv")
+        assert second.origin_landing_id == third.origin_landing_id == origin
+        assert second.object_id == first.object_id
+        assert site.landed == [first.landing_id, second.landing_id, third.landing_id]
+        assert site.ledger.successor(first) == third
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ("/a", "/b", Conflict),
+        ("/a", "/a", Conflict),
+        ("/a", "/", Conflict),
+        ("/", "/c", Conflict),
+        ("/missing", "/c", NotFound),
+        ("/d", "/e", Unsupported),
+        ("/a", "/a\0", UsageError),
+    ],
+)
+def test_rename_that_is_refused_changes_nothing(
+    site: Site, old: str, new: str, error: type[Exception]
+) -> None:
+    """Existing targets, roots, missing sources and directories are refused."""
+
+    async def scenario() -> None:
+        home = site.home()
+        for path in ("/a", "/b", "/d/x"):
+            await put(home, path, path.encode())
+        with pytest.raises(error):
+            await home.rename(old.encode(), new.encode())
+        assert await names(home) == ["a", "b", "d/"]
+        assert await get(home, "/a") == b"/a"
+        assert await get(home, "/b") == b"/b"
+        assert len(site.ledger.pending(10)) == 3
+
+    asyncio.run(scenario())
+
+
+def test_rename_across_buckets_is_refused(site: Site) -> None:
+    """Two mappings into two buckets: the file stays where it is."""
+    user = site.supplier("acme", ("/in", "/landing/acme"), ("/out", "/shared/acme"))
+
+    async def scenario() -> None:
+        home = site.home(user)
+        await put(home, "/in/a")
+        with pytest.raises(Unsupported):
+            await home.rename(b"/in/a", b"/out/a")
+        assert await names(home, "/in") == ["a"]
+
+    asyncio.run(scenario())
+
+
+# -- decisions ----------------------------------------------------------------------------------
+
+
+def scope_down(site: Site, *statements: dict[str, Any]) -> Any:
+    """`acme` with a session policy."""
+    document = {"Version": "2012-10-17", "Statement": list(statements)}
+    return site.supplier("acme", policy=json.dumps(document))
+
+
+def test_session_policy_without_the_kms_key(site: Site) -> None:
+    """The author's first error: `ls` fails at READDIR, put at CLOSE, get at OPEN."""
+    store(site, "landing", "acme/a", data=b"x")
+
+    async def scenario() -> None:
+        home = site.home(scope_down(site, *site.s3_statements))
+        directory = await home.open_directory(b"/")
+        with pytest.raises(AccessDenied):
+            await directory.read()
+        file = await home.open_write(b"/b")
+        for offset in range(0, 3_000_000, 100_000):
+            await file.write(offset, bytes(100_000))
+        assert file.size == 3_000_000
+        with pytest.raises(AccessDenied):
+            await file.close()
+        with pytest.raises(AccessDenied):
+            await home.open_read(b"/a")
+
+    asyncio.run(scenario())
+    assert site.buckets()["landing"].head("acme/b") is None
+    assert site.ledger.pending(10) == []
+
+
+def test_role_without_the_kms_key(site: Site) -> None:
+    """The author's second error: `ls` fails at OPENDIR already."""
+
+    async def scenario() -> None:
+        home = site.home(role=site.s3_statements)
+        with pytest.raises(AccessDenied):
+            await home.open_directory(b"/")
+
+    asyncio.run(scenario())
+
+
+def test_write_only_user(site: Site) -> None:
+    """Who may only write uploads, sets times and renames into place; LSTAT is refused."""
+    put_only = {
+        "Sid": "Put",
+        "Effect": "Allow",
+        "Action": ["s3:PutObject", "s3:DeleteObject", "s3:GetObjectTagging"],
+        "Resource": "arn:aws:s3:::landing/*",
+    }
+    part = {
+        "Sid": "Part",
+        "Effect": "Allow",
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::landing/*.filepart",
+    }
+
+    async def scenario() -> None:
+        home = site.home(scope_down(site, put_only, part, site.kms_statement))
+        await put(home, "/a.csv.filepart", b"abc")
+        await home.rename(b"/a.csv.filepart", b"/a.csv")
+        await home.set_attributes(b"/a.csv", Attributes())
+        with pytest.raises(AccessDenied):
+            await home.stat(b"/a.csv")
+        with pytest.raises(AccessDenied):
+            await home.open_read(b"/a.csv")
+
+    asyncio.run(scenario())
+    assert site.buckets()["landing"].head("acme/a.csv") is not None
+
+
+@pytest.mark.parametrize("operation", ["remove", "rename", "mkdir", "rmdir"])
+def test_refused_changes_change_nothing(site: Site, operation: str) -> None:
+    """A user who may only read cannot remove, rename, or make directories."""
+    store(site, "landing", "acme/a", "acme/d/", data=b"")
+    reading = {
+        "Sid": "Read",
+        "Effect": "Allow",
+        "Action": ["s3:ListBucket", "s3:GetObject", "s3:GetObjectTagging"],
+        "Resource": "*",
+    }
+
+    async def scenario() -> None:
+        home = site.home(scope_down(site, reading, site.kms_statement))
+        requests = {
+            "remove": lambda: home.remove(b"/a"),
+            "rename": lambda: home.rename(b"/a", b"/b"),
+            "mkdir": lambda: home.mkdir(b"/new"),
+            "rmdir": lambda: home.rmdir(b"/d"),
+        }
+        with pytest.raises(AccessDenied):
+            await requests[operation]()
+        assert await names(home) == ["a", "d/"]
+
+    asyncio.run(scenario())
+
+
+def test_suppliers_do_not_see_each_other(site: Site) -> None:
+    """No path of one supplier reaches another's file, whose prefix begins with his name."""
+    store(site, "landing", "acme2/secret", "acme-2/secret", "bolt/secret", data=b"secret")
+
+    async def scenario() -> None:
+        home = site.home()
+        assert await names(home) == []
+        for path in (
+            "/../acme2/secret",
+            "/../bolt/secret",
+            "../bolt/secret",
+            "/2/secret",
+            "2/secret",
+        ):
+            with pytest.raises(NotFound):
+                await home.stat(path.encode())
+            with pytest.raises(NotFound):
+                await home.open_read(path.encode())
+
+    asyncio.run(scenario())
