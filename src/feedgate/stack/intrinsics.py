@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from feedgate.errors import Finding
+from feedgate.errors import Finding, Source
 from feedgate.stack.parameters import Parameter
 from feedgate.stack.template import Path, Template
 
@@ -108,6 +108,10 @@ class Resolver:
         finding = Finding(severity, message, source, resource, hint=hint, rule="template")
         if finding not in self._findings:
             self._findings.append(finding)
+
+    def source(self, path: Path) -> Source:
+        """The author's place of a node."""
+        return self._template.source(path)
 
     def value(self, node: Any, path: Path) -> Any:
         """Resolve a node; ``UNKNOWN`` after a fault, ``NO_VALUE`` where it is to be removed."""

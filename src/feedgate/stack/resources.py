@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from feedgate.errors import Source
+from feedgate.errors import Finding, Source
 from feedgate.iam.policy import Policy
 
 __all__ = [
     "Bucket",
     "HomeDirectoryMapping",
     "KmsKey",
+    "PolicyText",
     "Role",
     "Server",
     "Stack",
@@ -59,7 +60,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """``AWS::Transfer::User``. ``policy`` is the session (scope-down) policy's text, unsubstituted."""
+    """``AWS::Transfer::User``. ``policy`` is the session (scope-down) policy, not substituted."""
 
     logical_id: str
     user_name: str
@@ -121,11 +122,22 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyText:
+    """A policy as the template says it, resolved: an object, or a session policy's JSON text."""
+
+    logical_id: str
+    name: str
+    document: Mapping[str, Any] | str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A rendered, resolved template. Mappings are keyed by the name that requests use.
 
     ``roles`` and ``kms_keys`` by ARN, ``buckets`` and ``users`` by name. ``outputs`` and
-    ``parameters`` are resolved strings, the source of warehouse.sql's ``&{Name}``.
+    ``parameters`` are resolved strings, the source of warehouse.sql's ``&{Name}``. ``findings`` are
+    what was found on the way and is no fault; ``physical_ids`` is what Ref returns per logical id.
     """
 
     name: str
@@ -139,3 +151,6 @@ class Stack:
     kms_keys: Mapping[str, KmsKey]
     parameters: Mapping[str, str]
     outputs: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+    policy_texts: tuple[PolicyText, ...] = ()
+    physical_ids: Mapping[str, str] = field(default_factory=dict)

@@ -32,6 +32,7 @@ SECTIONS: Final = frozenset(
     }
 )
 
+_JSONNET: Final = (".jsonnet", ".libsonnet")
 _IMPORT: Final = re.compile(r"import\s*@?(['\"])(?P<name>[^'\"\n]+)\1")
 
 
@@ -68,7 +69,7 @@ def parse_template(text: str, *, file: str, authored: Mapping[str, str] | None =
     ``authored`` are the author's Jsonnet files, name to text, where the text was rendered from
     them. Raises ``DefinitionError``: syntax, duplicate keys, unknown or misshapen sections.
     """
-    rendered = file.endswith((".jsonnet", ".libsonnet"))
+    rendered = file.endswith(_JSONNET)
     is_json = rendered or file.endswith(".json") or text.lstrip("\ufeff \t\r\n").startswith("{")
     body, positions = (parse_json if is_json else parse_yaml)(text, file)
     if not isinstance(body, Mapping):
@@ -98,17 +99,20 @@ def _shape_faults(template: Template) -> Iterator[Finding]:
 
 def _authored_place(template: Template, path: Path) -> Source:
     names = [step for step in path if isinstance(step, str)]
-    if len(names) < 2:
-        return _within(template, template.file, 0, names) or Source(template.file)
-    section, name, rest = names[0], names[1], names[2:]
-    for file, text in template.authored.items():
-        if not file.endswith((".jsonnet", ".libsonnet")):
-            continue
-        if match := _field(name).search(text):
-            return _follow(template, file, match, rest)
+    root, text = template.file, template.authored.get(template.file, "")
+    section = _field(names[0]).search(text) if names else None
+    if section is None or len(names) < 2:
+        return _place(root, text, section.start("field")) if section else Source(root)
+    # A section of its own file, then the rest of the template, then every other file.
+    target = _imported(template, root, section)
+    places = [(target, 0)] if target else [(root, section.end())]
+    places += [(file, 0) for file in template.authored if file.endswith(_JSONNET)]
+    for file, start in places:
+        if match := _field(names[1]).search(template.authored[file], start):
+            whole = _by_text(template, path)
+            return whole or _follow(template, file, match, names[2:])
     # Made by a function: users, for one, carry a name that the author's data file spells out.
-    node = template.section(section).get(name)
-    return _by_value(template, node) or Source(template.file)
+    return _by_text(template, path) or _by_user_name(template, path) or Source(root)
 
 
 def _field(name: str) -> re.Pattern[str]:
@@ -122,15 +126,21 @@ def _field(name: str) -> re.Pattern[str]:
 
 def _follow(template: Template, file: str, match: re.Match[str], rest: list[str]) -> Source:
     """Go into the file that the field imports, if its line imports one; then towards ``rest``."""
-    text = template.authored[file]
-    end = text.find("\n", match.end())
-    line = text[match.end() : end if end >= 0 else len(text)]
-    if imported := _IMPORT.search(line):
-        target = _join(file, imported["name"])
-        if target in template.authored:
-            return _within(template, target, 0, rest) or Source(target, 1)
+    if target := _imported(template, file, match):
+        return _within(template, target, 0, rest) or Source(target, 1)
     start = match.start("field")
-    return _within(template, file, start, rest) or _place(file, text, start)
+    text = template.authored[file]
+    return _within(template, file, match.end(), rest) or _place(file, text, start)
+
+
+def _imported(template: Template, file: str, field: re.Match[str]) -> str | None:
+    """The file whose import is the whole value of a field, as far as its line shows."""
+    text = template.authored[file]
+    end = text.find("\n", field.end())
+    line = text[field.end() : end if end >= 0 else len(text)]
+    match = _IMPORT.match(line.strip().lstrip("("))
+    target = _join(file, match["name"]) if match else None
+    return target if target in template.authored else None
 
 
 def _within(template: Template, file: str, start: int, names: list[str]) -> Source | None:
@@ -147,7 +157,25 @@ def _within(template: Template, file: str, start: int, names: list[str]) -> Sour
     return found
 
 
-def _by_value(template: Template, node: Any) -> Source | None:
+def _by_text(template: Template, path: Path) -> Source | None:
+    """The file that ``importstr`` took whole as the text at ``path``, or within its Fn::Sub."""
+    node: Any = template.body
+    for step in path:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    if isinstance(node, Mapping) and len(node) == 1:
+        node = next(iter(node.values()))
+    if isinstance(node, list) and node:
+        node = node[0]
+    if not isinstance(node, str) or "\n" not in node:
+        return None
+    return next((Source(file, 1) for file, text in template.authored.items() if text == node), None)
+
+
+def _by_user_name(template: Template, path: Path) -> Source | None:
+    node = template.section(str(path[0])).get(str(path[1]))
     properties = node.get("Properties") if isinstance(node, Mapping) else None
     name = properties.get("UserName") if isinstance(properties, Mapping) else None
     if not isinstance(name, str):

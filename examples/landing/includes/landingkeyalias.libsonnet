@@ -1,0 +1,7 @@
+{
+  Type: 'AWS::KMS::Alias',
+  Properties: {
+    AliasName: { 'Fn::Sub': 'alias/${BucketNamePrefix}' },
+    TargetKeyId: { Ref: 'LandingKey' },
+  },
+}
