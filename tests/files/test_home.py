@@ -34,6 +34,15 @@ async def put(home: HomeDirectory, path: str, data: bytes = b"x", **flags: bool)
     return file.landing_id
 
 
+async def put_at(home: HomeDirectory, path: str, offset: int) -> None:
+    """Begin an upload without truncation in the middle."""
+    file = await home.open_write(path.encode(), truncate=False)
+    try:
+        await file.write(offset, b"x")
+    finally:
+        await file.abandon()
+
+
 async def get(home: HomeDirectory, path: str) -> bytes:
     """Download a file whole."""
     file = await home.open_read(path.encode())
@@ -689,9 +698,62 @@ def test_write_only_user(site: Site) -> None:
             await home.stat(b"/a.csv")
         with pytest.raises(AccessDenied):
             await home.open_read(b"/a.csv")
+        await put(home, "/a.csv", b"again", truncate=False)
+        with pytest.raises(Unsupported):
+            await put_at(home, "/a.csv", 5)
+        untouched = await home.open_write(b"/a.csv", truncate=False)
+        with pytest.raises(AccessDenied):
+            await untouched.close()
 
     asyncio.run(scenario())
-    assert site.buckets()["landing"].head("acme/a.csv") is not None
+    assert site.buckets()["landing"].head("acme/a.csv").size == 5
+
+
+def test_user_who_may_list_only_his_prefix(site: Site) -> None:
+    """Under the scope-down policy that AWS documents, missing files are missing, not forbidden."""
+    listing = {
+        "Sid": "AllowListingOfUserFolder",
+        "Action": ["s3:ListBucket"],
+        "Effect": "Allow",
+        "Resource": ["arn:aws:s3:::landing"],
+        "Condition": {
+            "StringLike": {"s3:prefix": ["${transfer:UserName}/*", "${transfer:UserName}"]}
+        },
+    }
+    objects = {
+        "Sid": "HomeDirObjectAccess",
+        "Effect": "Allow",
+        "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
+        "Resource": "arn:aws:s3:::landing/${transfer:UserName}/*",
+    }
+
+    async def scenario() -> None:
+        home = site.home(scope_down(site, listing, objects, site.kms_statement))
+        assert await names(home) == []
+        await put(home, "/d/a", b"abc", truncate=False)
+        await put(home, "/d/a", b"abcd", truncate=False)
+        assert (await home.stat(b"/d/a")).size == 4
+        assert (await home.stat(b"/d")).kind == "directory"
+        for request in (
+            home.stat(b"/missing"),
+            home.open_read(b"/missing"),
+            home.remove(b"/missing"),
+            home.rename(b"/missing", b"/b"),
+            home.open_directory(b"/missing"),
+            home.rmdir(b"/missing"),
+        ):
+            with pytest.raises(NotFound):
+                await request
+        with pytest.raises(Unsupported):
+            await home.rename(b"/d", b"/e")
+        await home.mkdir(b"/empty")
+        await home.rename(b"/d/a", b"/empty/a")
+        assert await names(home) == ["empty/"]
+        await home.remove(b"/empty/a")
+        await home.rmdir(b"/empty")
+        assert await names(home) == []
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("operation", ["remove", "rename", "mkdir", "rmdir"])

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database, Transaction
-from feedgate.errors import AccessDenied, Conflict
+from feedgate.errors import Conflict
+from feedgate.files.lookup import exists
 from feedgate.files.objects import Staged, StoredObject
 from feedgate.identity.users import GatewayUser
 from feedgate.ledger.receipts import Landing, LandingKind
 from feedgate.ledger.store import new_ulid, origin_of_object, record_landing
 
-__all__ = ["Landings", "SessionContext", "exists", "land_operator_copy"]
+__all__ = ["Landings", "SessionContext", "land_operator_copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +136,6 @@ class Landings:
             kind=kind,
             origin_landing_id=origin_landing_id,
         )
-
-
-def exists(bucket: GuardedBucket, key: str) -> bool:
-    """Whether the user may see an object there.
-
-    Who may write a key and not read it cannot be told: S3 would let him replace it, and so AWS
-    documents an upload-only policy under which WinSCP renames ``x.filepart`` to ``x``
-    (User Guide, configure-storage).
-    """
-    try:
-        return bucket.head(key) is not None
-    except AccessDenied:
-        return False
 
 
 def land_operator_copy(

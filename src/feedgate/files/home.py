@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database
 from feedgate.errors import AccessDenied, Conflict, NotFound, Unsupported
-from feedgate.files.commit import Landings, SessionContext, exists
+from feedgate.files.commit import Landings, SessionContext
 from feedgate.files.download import ReadFile
 from feedgate.files.listing import (
     BucketDirectory,
@@ -26,6 +26,7 @@ from feedgate.files.listing import (
     VirtualDirectory,
     file_entry,
 )
+from feedgate.files.lookup import exists, find, is_directory, is_missing, may_be_directory
 from feedgate.files.mapping import HomeMapping, Mapped, Virtual
 from feedgate.files.objects import Attributes, Staged, StoredUpload
 from feedgate.files.upload import UploadThreads, WriteFile, upload_threads
@@ -102,12 +103,16 @@ class HomeDirectory:
         if isinstance(found, Virtual) or (found.is_root and not found.is_file):
             return Entry(name, "directory")
         bucket = self._bucket(found)
-        info = bucket.head(found.key)
+        info, refusal = None, None
+        try:
+            info = find(bucket, found.key)
+        except AccessDenied as denied:
+            refusal = denied
         if info is not None:
             return file_entry(name, info)
-        if found.is_file or not _is_directory(bucket, found):
-            raise NotFound(f"there is nothing at `{found.path}`")
-        return Entry(name, "directory")
+        if not found.is_file and is_directory(bucket, found.prefix):
+            return Entry(name, "directory")
+        raise refusal or NotFound(f"there is nothing at `{found.path}`")
 
     async def set_attributes(self, path: bytes, attributes: Attributes) -> None:
         """SETSTAT: times, modes and owners are accepted and have no effect; a size is refused.
@@ -135,9 +140,16 @@ class HomeDirectory:
     async def open_read(self, path: bytes) -> ReadFile:
         """Open an object for reading. Raises ``NotFound``, ``AccessDenied``, ``Conflict``."""
         found = self._file(path)
-        reader = self._bucket(found).open(found.key)
+        bucket = self._bucket(found)
+        missing = NotFound(f"there is no file `{found.path}`")
+        try:
+            reader = bucket.open(found.key)
+        except AccessDenied:
+            if is_missing(bucket, found.key):
+                raise missing from None
+            raise
         if reader is None:
-            raise NotFound(f"there is no file `{found.path}`")
+            raise missing
         file = ReadFile(reader, s3_path=found.s3_path, on_end=self._downloads.discard)
         self._downloads.add(file)
         return file
@@ -168,10 +180,16 @@ class HomeDirectory:
             raise Unsupported("appending to an object is not supported")
         upload: StoredUpload | None = None
         refusal: AccessDenied | None = None
+        unseen: AccessDenied | None = None
         keeps = False
         try:
-            if exclusive or not create or not truncate:
-                keeps = self._check_existing(bucket, found, create=create, exclusive=exclusive)
+            try:
+                if exclusive or not create or not truncate:
+                    keeps = self._check_existing(bucket, found, create=create, exclusive=exclusive)
+            except AccessDenied as denied:
+                if exclusive or not create:
+                    raise
+                keeps, unseen = True, denied
             upload = bucket.begin_upload(
                 found.key, owner=self._context.session_id, metadata=self._metadata()
             )
@@ -184,6 +202,7 @@ class HomeDirectory:
             publish=lambda staged: self._publish(bucket, staged, found, exclusive=exclusive),
             threads=self._threads,
             replaces_from_start=keeps and not truncate,
+            unseen=unseen,
             on_landed=self._on_landed,
             on_end=self._uploads.discard,
         )
@@ -193,7 +212,7 @@ class HomeDirectory:
     def _check_existing(
         self, bucket: GuardedBucket, found: Mapped, *, create: bool, exclusive: bool
     ) -> bool:
-        there = bucket.head(found.key) is not None
+        there = find(bucket, found.key) is not None
         if there and create and exclusive:
             raise Conflict(f"`{found.path}` exists already")
         if not there and not create:
@@ -217,7 +236,7 @@ class HomeDirectory:
         bucket = self._bucket(found)
         if await self._database.write(lambda tx: bucket.delete(tx, found.key)):
             return
-        if not found.is_file and _is_directory(bucket, found):
+        if not found.is_file and may_be_directory(bucket, found.prefix):
             raise Conflict(f"`{found.path}` is a directory")
         raise NotFound(f"there is no file `{found.path}`")
 
@@ -233,9 +252,9 @@ class HomeDirectory:
         if source.bucket != target.bucket:
             raise Unsupported("renaming from one bucket to another is not supported")
         bucket = self._bucket(source)
-        if bucket.head(source.key) is None:
-            if not source.is_file and _is_directory(bucket, source):
-                raise Unsupported("Cannot rename a directory")
+        if find(bucket, source.key) is None:
+            if not source.is_file and may_be_directory(bucket, source.prefix):
+                raise Unsupported("Cannot rename a directory")  # AWS Transfer's words
             raise NotFound(f"there is no file `{source.path}`")
         if exists(bucket, target.key):
             raise Conflict(f"`{target.path}` exists already")
@@ -270,7 +289,7 @@ class HomeDirectory:
                 entries.append(Entry(name.encode(), "directory"))
                 continue
             try:
-                info = self._bucket(child).head(child.key)
+                info = find(self._bucket(child), child.key)
             except AccessDenied:
                 entries.append(Entry(name.encode(), "file"))  # named by the mapping, size unknown
                 continue
@@ -289,7 +308,7 @@ class HomeDirectory:
         """
         found = self._file(path)
         bucket = self._bucket(found)
-        if found.is_file or exists(bucket, found.key) or _may_be_directory(bucket, found):
+        if found.is_file or exists(bucket, found.key) or may_be_directory(bucket, found.prefix):
             raise Conflict(f"`{found.path}` exists already")
         upload = bucket.begin_upload(
             found.prefix, owner=self._context.session_id, metadata=self._metadata()
@@ -354,17 +373,3 @@ class HomeDirectory:
             "user-agent": "AWSTransfer",
             "user-agent-id": f"{context.user.user_name}@{context.server_id}",
         }
-
-
-def _is_directory(bucket: GuardedBucket, found: Mapped) -> bool:
-    """Whether anything lies under a path, its own marker included."""
-    page = bucket.list(found.prefix, max_keys=1)
-    return bool(page.objects)
-
-
-def _may_be_directory(bucket: GuardedBucket, found: Mapped) -> bool:
-    """As ``_is_directory``; False for who may not list, since S3 would let him store the marker."""
-    try:
-        return _is_directory(bucket, found)
-    except AccessDenied:
-        return False

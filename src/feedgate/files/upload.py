@@ -83,7 +83,8 @@ class WriteFile:
 
     ``upload`` is None when the judge refused: bytes are then counted and dropped, and ``close``
     raises ``refusal``, for AWS Transfer shows write refusals at CLOSE.
-    ``replaces_from_start`` says that an object exists and the client did not ask to truncate it.
+    ``replaces_from_start`` says that an object exists and the client did not ask to truncate it;
+    with ``unseen``, that the user may not know whether one exists.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class WriteFile:
         publish: Callable[[Staged], Awaitable[str]],
         threads: UploadThreads,
         replaces_from_start: bool = False,
+        unseen: Exception | None = None,
         on_landed: Callable[[str], None] = lambda _landing_id: None,
         on_end: Callable[[WriteFile], None] = lambda _file: None,
     ) -> None:
@@ -106,6 +108,7 @@ class WriteFile:
         self._publish = publish
         self._threads = threads
         self._replaces_from_start = replaces_from_start
+        self._unseen = unseen
         self._on_landed = on_landed
         self._on_end = on_end
         self._runs: list[Run] = []
@@ -245,6 +248,8 @@ class WriteFile:
                 raise self._error
             assert self._upload is not None
             if self._replaces_from_start and not self._wrote:
+                if self._unseen is not None:
+                    raise self._unseen  # neither keeping nor emptying can be promised
                 await self._abort()
                 return
             staged = await self._finish()
