@@ -112,7 +112,11 @@ class Decision:
         """One line: who decided, or who was silent."""
         if self.effect is Effect.DENY_IMPLICIT:
             return f"no Allow in {' and in '.join(_POLICY_WORDS[kind] for kind in self.silent)}"
-        return f"{self.deciding[0].effect} in {self.deciding[0]}" if self.deciding else "root"
+        return (
+            f"{self.deciding[0].effect} in {self.deciding[0]}"
+            if self.deciding
+            else "no statement was needed"
+        )
 
 
 _POLICY_WORDS: Final[Mapping[PolicyKind, str]] = {

@@ -1,0 +1,418 @@
+"""The judge: turns an operation into S3 and KMS actions, asks ``iam``, remembers, tells the audit.
+
+Invariants:
+
+- A decision depends on principal, action, resource and context only; so it is remembered per
+  principal under the other three, unless a policy asks for the time. ``take_up`` forgets all.
+- The policies are the served stack's, looked up again after ``take_up``: a role that left the stack
+  allows nothing more.
+- Each judgement is one audit event, whether it was remembered or worked out.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from feedgate.access import contexts
+from feedgate.access.actions import Asker, Requirement, Stage, operation
+from feedgate.access.principals import Operator, Principal, RoleSession
+from feedgate.errors import AccessDenied
+from feedgate.iam import evaluate as iam
+from feedgate.iam.arn import parse_arn, s3_arn
+from feedgate.iam.condition import ContextValue
+from feedgate.iam.policy import Policy
+from feedgate.limits import DECISIONS_KEPT_MAX
+from feedgate.stack.resources import Bucket, Stack
+
+__all__ = ["AuditEvent", "Judge", "Judgement", "asker_of"]
+
+ContextItems = tuple[tuple[str, ContextValue], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One judgement: who asked for what, what came of it and which statement decided."""
+
+    principal: str
+    user: str | None
+    session: str | None
+    action: str
+    resource: str
+    effect: iam.Effect
+    statement: str | None
+    reason: str
+    operation: str | None = None
+    stage: str | None = None
+
+    def fields(self) -> dict[str, str]:
+        """As a log line has them; nothing of the object's content."""
+        named = {
+            "principal": self.principal,
+            "user": self.user,
+            "session-id": self.session,
+            "operation": self.operation,
+            "stage": self.stage,
+            "action": self.action,
+            "resource": self.resource,
+            "decision": self.effect.value,
+            "statement": self.statement,
+            "reason": self.reason,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One requirement of an operation and what it came to."""
+
+    requirement: Requirement
+    decision: iam.Decision
+
+
+@dataclass(slots=True)
+class _View:
+    """What the judge holds of one principal: its policies, its part of the context, decisions."""
+
+    principal: iam.Principal
+    identity: tuple[Policy, ...]
+    session: Policy | None
+    variables: Mapping[str, str]
+    base: Mapping[str, ContextValue]
+    is_timed: bool
+    kept: dict[tuple[str, str, ContextItems, bool], iam.Decision] = field(default_factory=dict)
+
+
+class Judge:
+    """Decides for every principal of a gateway. Thread-safe.
+
+    ``now`` gives Unix seconds. ``audit`` is called once per judgement and must not raise.
+    """
+
+    def __init__(
+        self, stack: Stack, audit: Callable[[AuditEvent], None], now: Callable[[], float]
+    ) -> None:
+        self.now = now
+        self._audit = audit
+        self._lock = threading.Lock()
+        self._views: weakref.WeakKeyDictionary[Principal, _View] = weakref.WeakKeyDictionary()
+        self._stack = stack
+        self._has_timed_resource = _asks_time(_resource_policies(stack))
+
+    @property
+    def stack(self) -> Stack:
+        """The stack whose policies count now."""
+        return self._stack
+
+    def take_up(self, stack: Stack) -> None:
+        """Judge by another definition from now on; sessions that are open are judged anew."""
+        with self._lock:
+            self._stack = stack
+            self._has_timed_resource = _asks_time(_resource_policies(stack))
+            self._views = weakref.WeakKeyDictionary()
+
+    # -- one action -----------------------------------------------------------------------------
+
+    def decide(
+        self,
+        principal: Principal,
+        action: str,
+        resource_arn: str,
+        context: Mapping[str, ContextValue] | None = None,
+        *,
+        role_only: bool = False,
+    ) -> iam.Decision:
+        """Judge one action. ``context`` adds to what the principal's requests say anyway.
+
+        ``role_only`` leaves the session policy out, as Transfer's OPENDIR does. Audited.
+        """
+        items = tuple(sorted(context.items())) if context else ()
+        decision = self._ask(principal, action, resource_arn, items, role_only=role_only)
+        self._tell(principal, decision, None)
+        return decision
+
+    def record(self, decision: iam.Decision, *, user_name: str | None, session: str) -> None:
+        """Audit a decision that was made before there was a principal: a role's assumption."""
+        asked = decision.request.principal
+        self._audit(
+            AuditEvent(
+                principal=asked.service or asked.arn,
+                user=user_name,
+                session=session,
+                action=decision.request.action,
+                resource=decision.request.resource,
+                effect=decision.effect,
+                statement=_statement(decision),
+                reason=decision.reason(),
+            )
+        )
+
+    # -- one operation --------------------------------------------------------------------------
+
+    def require(
+        self,
+        principal: Principal,
+        operation: str,
+        bucket: str,
+        key: str,
+        *,
+        stage: Stage | None = None,
+        target: str | None = None,
+        delimiter: str = "/",
+        kms_key_arn: str | None = None,
+        only: str = "",
+        audit_allowed: bool = True,
+    ) -> None:
+        """Judge every action that an operation needs, stopping at the first refusal.
+
+        ``stage`` limits it to what shows at that packet, ``only`` to the actions of one service
+        (``s3:`` or ``kms:``). ``target`` is a rename's new key. ``kms_key_arn`` is the KMS key of
+        an object that exists, where it need not be the bucket's. ``audit_allowed`` False: the
+        same request was audited before, so only a refusal is told.
+
+        Raises:
+            AccessDenied: carries the decision.
+        """
+        for judgement in self._judge(
+            principal,
+            operation,
+            bucket,
+            key,
+            stage=stage,
+            target=target,
+            delimiter=delimiter,
+            kms_key_arn=kms_key_arn,
+            only=only,
+        ):
+            decision = judgement.decision
+            if audit_allowed or not decision.allowed:
+                self._tell(principal, decision, (operation, judgement.requirement.stage))
+            if not decision.allowed:
+                raise denied(decision)
+
+    def judgements(
+        self,
+        principal: Principal,
+        operation: str,
+        bucket: str,
+        key: str,
+        *,
+        target: str | None = None,
+    ) -> tuple[Judgement, ...]:
+        """Every action of an operation with its decision; for explaining, so it is not audited."""
+        return tuple(self._judge(principal, operation, bucket, key, target=target))
+
+    def _judge(
+        self,
+        principal: Principal,
+        operation_name: str,
+        bucket: str,
+        key: str,
+        *,
+        stage: Stage | None = None,
+        target: str | None = None,
+        delimiter: str = "/",
+        kms_key_arn: str | None = None,
+        only: str = "",
+    ) -> Iterator[Judgement]:
+        stack = self._stack
+        owned = stack.buckets.get(bucket)
+        by = asker_of(principal)
+        for requirement in operation(by, operation_name).requirements:
+            if stage is not None and requirement.stage != stage:
+                continue
+            if not requirement.action.startswith(only):
+                continue
+            on_key = _key_of(requirement, key, target)
+            if on_key is None:
+                continue
+            context: Mapping[str, ContextValue] = {}
+            if requirement.action.startswith("kms:"):
+                kms_key = _kms_key(stack, owned, kms_key_arn)
+                if kms_key is None or owned is None:
+                    continue
+                resource = kms_key
+                context = _kms_request(stack, owned, on_key, principal.account, kms_key)
+            elif requirement.on == "bucket":
+                resource = s3_arn(stack.partition, bucket)
+                context = contexts.list_context(on_key, delimiter)
+            else:
+                resource = s3_arn(stack.partition, bucket, on_key)
+            decision = self._ask(
+                principal,
+                requirement.action,
+                resource,
+                tuple(context.items()),
+                role_only=requirement.role_only,
+            )
+            yield Judgement(requirement, decision)
+
+    # -- the way to iam -------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        principal: Principal,
+        action: str,
+        resource: str,
+        items: ContextItems,
+        *,
+        role_only: bool,
+    ) -> iam.Decision:
+        view = self._views.get(principal) or self._make_view(principal)
+        known = (action, resource, items, role_only)
+        decision = view.kept.get(known)
+        if decision is not None:
+            return decision
+        stack = self._stack
+        policy, account = _resource_side(stack, action, resource)
+        request = iam.Request(
+            principal=view.principal,
+            action=action,
+            resource=resource,
+            resource_account=account,
+            context={
+                **view.base,
+                **contexts.time_context(self.now()),
+                "aws:ResourceAccount": account,
+                "s3:ResourceAccount": account,
+                "aws:ViaAWSService": False,
+                **dict(items),
+            },
+        )
+        policies = iam.PolicySet(
+            identity=view.identity,
+            session=None if role_only else view.session,
+            resource=policy,
+            variables=view.variables,
+        )
+        decision = iam.evaluate(request, policies)
+        if not view.is_timed:
+            if len(view.kept) >= DECISIONS_KEPT_MAX:
+                view.kept.clear()
+            view.kept[known] = decision
+        return decision
+
+    def _make_view(self, principal: Principal) -> _View:
+        with self._lock:
+            stack = self._stack
+            identity: tuple[Policy, ...] = ()
+            session: Policy | None = None
+            variables: Mapping[str, str] = {}
+            if isinstance(principal, RoleSession):
+                role = stack.roles.get(principal.role.arn)
+                identity = role.policies if role is not None else ()
+                session, variables = principal.session_policy, principal.variables
+            timed = self._has_timed_resource or _asks_time([*identity, session])
+            view = _View(
+                principal=_iam_principal(principal, stack),
+                identity=identity,
+                session=session,
+                variables=variables,
+                base=contexts.principal_context(principal, stack),
+                is_timed=timed,
+            )
+            self._views[principal] = view
+            return view
+
+    def _tell(
+        self, principal: Principal, decision: iam.Decision, asked: tuple[str, str] | None
+    ) -> None:
+        request = decision.request
+        user, session = (
+            (principal.user_name, principal.session_name)
+            if isinstance(principal, RoleSession)
+            else (principal.name, None)
+        )
+        self._audit(
+            AuditEvent(
+                principal=request.principal.session_arn or request.principal.arn,
+                user=user,
+                session=session,
+                action=request.action,
+                resource=request.resource,
+                effect=decision.effect,
+                statement=_statement(decision),
+                reason=decision.reason(),
+                operation=asked[0] if asked else None,
+                stage=asked[1] if asked else None,
+            )
+        )
+
+
+def denied(decision: iam.Decision) -> AccessDenied:
+    """The error for a refusal."""
+    request = decision.request
+    return AccessDenied(
+        f"`{request.action}` on `{request.resource}` is denied: {decision.reason()}",
+        decision=decision,
+        hint="`feedgate explain` shows every statement and what to paste where",
+    )
+
+
+def asker_of(principal: Principal) -> Asker:
+    """Which rows of the table of operations are this principal's."""
+    if isinstance(principal, Operator):
+        return "operator"
+    return "supplier" if principal.user_name is not None else "loader"
+
+
+def _iam_principal(principal: Principal, stack: Stack) -> iam.Principal:
+    if isinstance(principal, Operator):
+        root = f"arn:{stack.partition}:iam::{principal.account}:root"
+        return iam.Principal("root", principal.account, root)
+    return iam.Principal("role_session", principal.account, principal.role.arn, principal.arn)
+
+
+def _statement(decision: iam.Decision) -> str | None:
+    return "; ".join(map(str, decision.deciding)) or None
+
+
+def _resource_policies(stack: Stack) -> list[Policy | None]:
+    buckets = [bucket.policy for bucket in stack.buckets.values()]
+    return [*buckets, *(key.policy for key in stack.kms_keys.values())]
+
+
+def _asks_time(policies: list[Policy | None]) -> bool:
+    return any(policy is not None and policy.keys & contexts.TIME_KEYS for policy in policies)
+
+
+def _resource_side(stack: Stack, action: str, resource: str) -> tuple[Policy | None, str]:
+    """The resource's own policy and account; no account where the stack has no such thing."""
+    arn = parse_arn(resource)
+    if action.lower().startswith("kms:"):
+        key = stack.kms_keys.get(resource)
+        return (key.policy if key is not None else None), arn.account
+    assert action.lower().startswith("s3:"), action
+    bucket = stack.buckets.get(arn.resource.partition("/")[0])
+    return (bucket.policy, stack.account) if bucket is not None else (None, "")
+
+
+def _key_of(requirement: Requirement, key: str, target: str | None) -> str | None:
+    """The key that a requirement is about; None where there is nothing to ask about."""
+    if requirement.on == "target":
+        assert target is not None, "a rename has a target"
+        return target
+    if requirement.on == "object":
+        return key
+    prefix = key if not key or key.endswith("/") else f"{key}/"
+    if requirement.on == "marker":
+        return prefix or None  # a bucket's root has no marker
+    return prefix
+
+
+def _kms_key(stack: Stack, bucket: Bucket | None, of_object: str | None) -> str | None:
+    """The KMS key whose policy counts: the object's own if it is the stack's, else the bucket's."""
+    if of_object is not None and of_object in stack.kms_keys:
+        return of_object
+    return bucket.kms_key_arn if bucket is not None else None
+
+
+def _kms_request(
+    stack: Stack, bucket: Bucket, key: str, account: str, kms_key_arn: str
+) -> dict[str, ContextValue]:
+    arn = bucket.arn if bucket.bucket_key_enabled else f"{bucket.arn}/{key}"
+    kms_key = stack.kms_keys.get(kms_key_arn)
+    aliases = kms_key.aliases if kms_key is not None else ()
+    return contexts.kms_context(stack, account, {"aws:s3:arn": arn}, aliases)

@@ -1,0 +1,159 @@
+"""A bucket behind the judge: every call is judged as its principal, then passed to storage.
+
+One per principal and bucket. It has the methods of ``storage.bucket.Bucket`` and ``require`` for
+what an operation needs beyond its calls. What each call is judged as is ``actions.CALLS``.
+
+S3's own rule is kept: a missing key is told only to who may list; to others it is a refusal
+(S3 API, HeadObject and GetObject: 404 with ListBucket, else 403). KMS is asked about objects that
+exist, by the KMS key that wraps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from feedgate.access.actions import CALLS, Stage
+from feedgate.access.authorize import Judge, asker_of
+from feedgate.access.principals import Principal
+from feedgate.database import Transaction
+from feedgate.storage.bucket import (
+    Bucket,
+    Listing,
+    ObjectInfo,
+    ObjectReader,
+    StagedObject,
+    Upload,
+)
+
+__all__ = ["GuardedBucket", "guarded_buckets"]
+
+
+class GuardedBucket:
+    """A ``Bucket`` as one principal may use it; each method may raise ``AccessDenied``."""
+
+    __slots__ = ("_bucket", "_calls", "_judge", "_principal", "name")
+
+    def __init__(self, principal: Principal, judge: Judge, bucket: Bucket) -> None:
+        self.name = bucket.name
+        self._principal = principal
+        self._judge = judge
+        self._bucket = bucket
+        self._calls = CALLS[asker_of(principal)]
+
+    def require(
+        self, operation: str, key: str, stage: Stage | None = None, *, target: str | None = None
+    ) -> None:
+        """Judge an operation of ``actions.OPERATIONS`` on a key, or what of it shows at ``stage``.
+
+        A directory's key may end with ``/`` or not; ``""`` is the bucket's root.
+        """
+        self._judge.require(self._principal, operation, self.name, key, stage=stage, target=target)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The object's facts, or None where there is none and the principal may list."""
+        self._ask("head", key, only="s3:")
+        info = self._bucket.head(key)
+        if info is None:
+            self._ask("list", key)
+            return None
+        self._ask("head", key, only="kms:", kms_key_arn=info.kms_key_arn)
+        return info
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        max_keys: int = 1000,
+    ) -> Listing:
+        """A page of keys.
+
+        A supplier's listing with the delimiter ``/`` is READDIR, which reads the directory's marker
+        too and so needs ``s3:GetObject`` and ``kms:Decrypt`` on it.
+        """
+        call = "list_directory" if delimiter == "/" else "list"
+        self._judge.require(
+            self._principal, self._calls[call], self.name, prefix, delimiter=delimiter
+        )
+        return self._bucket.list(
+            prefix, delimiter=delimiter, start_after=start_after, max_keys=max_keys
+        )
+
+    def open(self, key: str) -> ObjectReader | None:
+        """Open an object for reading, or None where there is none and the principal may list."""
+        self._ask("open", key, only="s3:")
+        reader = self._bucket.open(key)
+        if reader is None:
+            self._ask("list", key)
+            return None
+        try:
+            self._ask("open", key, only="kms:", kms_key_arn=reader.info.kms_key_arn)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def begin_upload(
+        self, key: str, *, owner: str, metadata: Mapping[str, str] | None = None
+    ) -> Upload:
+        """Start an object.
+
+        Refused at once; whoever serves SFTP drops the bytes and shows the refusal at CLOSE.
+        """
+        self._ask("begin_upload", key)
+        return self._bucket.begin_upload(key, owner=owner, metadata=metadata)
+
+    def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:
+        """Make a staged object visible, if it may still be written.
+
+        Audited only when refused: the same request was audited when the upload began.
+        """
+        assert staged.bucket == self.name
+        self._ask("publish", staged.key, audit_allowed=False)
+        return self._bucket.publish(tx, staged)
+
+    def delete(self, tx: Transaction, key: str) -> bool:
+        """Remove an object; False where there was none (S3 says the same to both)."""
+        self._ask("delete", key)
+        return self._bucket.delete(tx, key)
+
+    def move(self, tx: Transaction, source: str, target: str) -> ObjectInfo:
+        """Give an object another key: CopyObject and DeleteObject as far as the judge knows."""
+        info = self._bucket.head(source)
+        self._judge.require(
+            self._principal,
+            self._calls["move"],
+            self.name,
+            source,
+            target=target,
+            kms_key_arn=info.kms_key_arn if info is not None else None,
+        )
+        return self._bucket.move(tx, source, target)
+
+    def _ask(
+        self,
+        call: str,
+        key: str,
+        *,
+        only: str = "",
+        kms_key_arn: str | None = None,
+        audit_allowed: bool = True,
+    ) -> None:
+        assert call in self._calls, f"a {asker_of(self._principal)} never calls {call}"
+        self._judge.require(
+            self._principal,
+            self._calls[call],
+            self.name,
+            key,
+            only=only,
+            kms_key_arn=kms_key_arn,
+            audit_allowed=audit_allowed,
+        )
+
+
+def guarded_buckets(
+    principal: Principal, judge: Judge, buckets: Mapping[str, Bucket]
+) -> Mapping[str, GuardedBucket]:
+    """Every bucket as this principal may use it, by name."""
+    return {name: GuardedBucket(principal, judge, bucket) for name, bucket in buckets.items()}
