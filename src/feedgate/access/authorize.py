@@ -128,7 +128,10 @@ class Judge:
 
         ``role_only`` leaves the session policy out, as Transfer's OPENDIR does. Audited.
         """
-        items = tuple(sorted(context.items())) if context else ()
+        items = tuple(
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in sorted((context or {}).items())
+        )
         decision = self._ask(principal, action, resource_arn, items, role_only=role_only)
         self._tell(principal, decision, None)
         return decision

@@ -34,15 +34,20 @@ __all__ = [
     "Operator",
     "Principal",
     "RoleSession",
+    "integration_session",
     "integration_trust",
+    "role_of_integration",
+    "role_of_user",
     "role_session_for_integration",
     "role_session_for_user",
     "session_policy",
     "transfer_trust",
     "transfer_variables",
+    "user_session",
 ]
 
 TRANSFER_SERVICE: Final = "transfer.amazonaws.com"
+_INTEGRATION_SESSION: Final = "snowflake"
 _SESSION_NAME_CHARS_MAX: Final = 64  # STS AssumeRole; Transfer cuts the end, the server's id
 
 
@@ -96,15 +101,12 @@ def role_session_for_user(
         AccessDenied: the stack has no such role, or its trust policy does not admit Transfer.
         DefinitionError: the session policy has faults.
     """
-    role = stack.roles.get(user.role_arn)
-    if role is None:
-        raise AccessDenied(
-            f"user `{user.user_name}` has the role `{user.role_arn}`, which is not in this stack",
-            hint="name a role of the template as the user's Role",
-        )
-    policy = session_policy(user)
+    role = role_of_user(stack, user)
+    session = user_session(
+        stack, user, role, session_id=session_id, source_ip=source_ip, issued_at_s=judge.now()
+    )
     decision = transfer_trust(stack, user, role)
-    judge.record(decision, user_name=user.user_name, session=session_id)
+    judge.record(decision, user_name=user.user_name, session=session.session_name)
     if not decision.allowed:
         raise AccessDenied(
             f"role `{role.logical_id}` does not let AWS Transfer assume it for"
@@ -112,16 +114,44 @@ def role_session_for_user(
             decision=decision,
             hint=f"its trust policy must allow sts:AssumeRole to {TRANSFER_SERVICE}",
         )
+    return session
+
+
+def role_of_user(stack: Stack, user: User) -> Role:
+    """The user's role. Raises ``AccessDenied`` where the stack has none of that ARN."""
+    role = stack.roles.get(user.role_arn)
+    if role is None:
+        raise AccessDenied(
+            f"user `{user.user_name}` has the role `{user.role_arn}`, which is not in this stack",
+            hint="name a role of the template as the user's Role",
+        )
+    return role
+
+
+def user_session(
+    stack: Stack,
+    user: User,
+    role: Role,
+    *,
+    session_id: str,
+    source_ip: str | None = None,
+    issued_at_s: float | None = None,
+) -> RoleSession:
+    """The session that Transfer would have, its trust policy not asked: for explaining.
+
+    Raises:
+        DefinitionError: the session policy has faults.
+    """
     name = f"{user.user_name}.{session_id}@{stack.server.server_id}"
     return RoleSession(
         role=role,
         session_name=name[:_SESSION_NAME_CHARS_MAX],
-        session_policy=policy,
+        session_policy=session_policy(user),
         variables=transfer_variables(user),
         account=parse_arn(role.arn).account,
         source_ip=source_ip,
         user_name=user.user_name,
-        issued_at_s=judge.now(),
+        issued_at_s=issued_at_s,
     )
 
 
@@ -190,14 +220,9 @@ def role_session_for_integration(
         AccessDenied: the stack has no such role, or its trust policy admits nobody who could be
             Snowflake.
     """
-    role = stack.roles.get(role_arn)
-    if role is None:
-        raise AccessDenied(
-            f"the storage integration's role `{role_arn}` is not in this stack",
-            hint="name a role of the template as STORAGE_AWS_ROLE_ARN",
-        )
+    role = role_of_integration(stack, role_arn)
     decision = integration_trust(stack, role, external_id=external_id)
-    judge.record(decision, user_name=None, session="snowflake")
+    judge.record(decision, user_name=None, session=_INTEGRATION_SESSION)
     if not decision.allowed:
         raise AccessDenied(
             f"role `{role.logical_id}` does not let the storage integration assume it:"
@@ -205,13 +230,29 @@ def role_session_for_integration(
             decision=decision,
             hint="its trust policy must allow sts:AssumeRole to Snowflake's user",
         )
+    return integration_session(role, issued_at_s=judge.now())
+
+
+def role_of_integration(stack: Stack, role_arn: str) -> Role:
+    """The integration's role. Raises ``AccessDenied`` where the stack has none of that ARN."""
+    role = stack.roles.get(role_arn)
+    if role is None:
+        raise AccessDenied(
+            f"the storage integration's role `{role_arn}` is not in this stack",
+            hint="name a role of the template as STORAGE_AWS_ROLE_ARN",
+        )
+    return role
+
+
+def integration_session(role: Role, *, issued_at_s: float | None = None) -> RoleSession:
+    """The session that Snowflake would have, the trust policy not asked: for explaining."""
     return RoleSession(
         role=role,
-        session_name="snowflake",
+        session_name=_INTEGRATION_SESSION,
         session_policy=None,
         variables={},
         account=parse_arn(role.arn).account,
-        issued_at_s=judge.now(),
+        issued_at_s=issued_at_s,
     )
 
 
