@@ -16,7 +16,7 @@ HEAVY = (
     "cfnlint",
     "cryptography",
     "duckdb",
-    "gojsonnet",
+    "_gojsonnet",
     "msgspec",
     "numpy",
     "pyarrow",
