@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from feedgate.errors import Source
+from feedgate.errors import Finding, Source
 
 __all__ = [
     "Column",
@@ -36,7 +36,9 @@ class Name:
 
     def __str__(self) -> str:
         return ".".join(
-            part if part.isidentifier() and part.upper() == part else '"' + part.replace('"', '""') + '"'
+            part
+            if part.isidentifier() and part.upper() == part
+            else '"' + part.replace('"', '""') + '"'
             for part in (self.database, self.schema, self.name)
         )
 
@@ -45,7 +47,10 @@ class Name:
 class Column:
     """One column. ``type`` is Snowflake's name without arguments; ``length``/``scale`` theirs.
 
-    ``NUMBER(38,0)`` is type NUMBER, length 38, scale 0. ``default`` is SQL text or None.
+    ``NUMBER(38,0)`` is type NUMBER, length 38, scale 0. Types are NUMBER, FLOAT, VARCHAR, BOOLEAN,
+    DATE, TIME, TIMESTAMP_NTZ, TIMESTAMP_LTZ, TIMESTAMP_TZ, VARIANT, OBJECT, ARRAY, BINARY, whatever
+    synonym the author wrote; ``length`` is a time's precision too. ``default`` is a literal in
+    standard SQL, ``CURRENT_TIMESTAMP()`` or a kin, or None.
     """
 
     name: str
@@ -54,14 +59,20 @@ class Column:
     scale: int | None = None
     nullable: bool = True
     default: str | None = None
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """A table. As on Snowflake, ``primary_key`` and ``unique`` are recorded and not enforced."""
+
     name: Name
     columns: tuple[Column, ...]
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
+    primary_key: tuple[str, ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class FileFormat:
     type: str = "CSV"
     options: Mapping[str, Any] = field(default_factory=dict)
     name: Name | None = None
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ class StorageIntegration:
     allowed_locations: tuple[str, ...]
     blocked_locations: tuple[str, ...] = ()
     external_id: str | None = None
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +109,8 @@ class Stage:
     url: str
     integration: str
     file_format: FileFormat
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +120,8 @@ class CopyInto:
     ``path`` is what follows the stage's name, without the first slash. ``select`` holds the SQL
     text of each select expression, None for a plain copy. ``file_format`` is already merged by
     precedence (COPY's, then the stage's). ``on_error`` is ``SKIP_FILE`` or ``CONTINUE`` so far.
-    ``options`` are the remaining COPY options, decoded like a file format's.
+    ``options`` are the remaining COPY options, decoded like a file format's. ``stage_alias`` is the
+    ``t`` of ``FROM @stage t``; ``select_sources`` are the places of the select expressions.
     """
 
     table: Name
@@ -120,16 +133,20 @@ class CopyInto:
     file_format: FileFormat
     on_error: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
+    stage_alias: str | None = None
+    select_sources: tuple[Source, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Pipe:
+    """A pipe. Without ``auto_ingest`` (Snowflake's default) no landing is offered to it."""
+
     name: Name
     copy: CopyInto
     auto_ingest: bool = True
     comment: str | None = None
-    source: Source | None = None
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +160,10 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Warehouse:
-    """Everything that a warehouse.sql declares, in order of declaration."""
+    """Everything that a warehouse.sql declares, in order of declaration.
+
+    ``findings`` are warnings and what has no effect here; faults never reach a ``Warehouse``.
+    """
 
     statements: tuple[Statement, ...]
     databases: tuple[str, ...]
@@ -155,3 +175,4 @@ class Warehouse:
     pipes: Mapping[Name, Pipe]
     current_database: str | None = None
     current_schema: str | None = None
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
