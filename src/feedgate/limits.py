@@ -92,3 +92,6 @@ QUERY_REQUEST_BYTES_MAX: Final = 1024 * 1024
 QUERY_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 QUERY_TIMEOUT_S: Final = 60
 WAREHOUSE_LOCK_WAIT_S: Final = 5  # a predecessor that is just ending still holds DuckDB's lock
+
+# -- warehouse.sql ------------------------------------------------------------------------------
+WAREHOUSE_SQL_CHARS_MAX: Final = 1024 * 1024  # one script; 1.6 s to cut into words
