@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from feedgate.access.authorize import Judge
 from feedgate.access.guarded import GuardedBucket, guarded_buckets
-
 from feedgate.access.principals import role_session_for_user
 from feedgate.database import Database
 from feedgate.files.home import HomeDirectory, SessionContext
@@ -68,6 +68,25 @@ def supplier(name: str, *mappings: tuple[str, ...], **changes: Any) -> User:
     )
 
 
+class WatchedBucket:
+    """A bucket that notes every key and prefix it is asked for."""
+
+    def __init__(self, bucket: EmbeddedBucket, asked: list[tuple[str, str]]) -> None:
+        self.name = bucket.name
+        self._bucket = bucket
+        self._asked = asked
+
+    def __getattr__(self, method: str) -> Any:
+        real = getattr(self._bucket, method)
+
+        def call(*args: Any, **named: Any) -> Any:
+            keys = [getattr(arg, "key", arg) for arg in args]
+            self._asked += [(self.name, key) for key in keys if isinstance(key, str)]
+            return real(*args, **named)
+
+        return call
+
+
 @dataclass
 class Site:
     """A data folder with two buckets, and homes of its users."""
@@ -78,6 +97,7 @@ class Site:
     crossed: list[str] = field(default_factory=list)
     landed: list[str] = field(default_factory=list)
     homes: list[HomeDirectory] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
 
     kms_statement = KMS_STATEMENT
     s3_statements = S3_STATEMENTS
@@ -180,7 +200,8 @@ class Site:
         stack = self.stack(user, role)
         judge = Judge(stack, lambda _event: None, time.time)
         session = role_session_for_user(stack, user, session_id="9ca9a0e1cec6ad9d", judge=judge)
-        return dict(guarded_buckets(session, judge, self.buckets()))
+        watched = {name: WatchedBucket(each, self.asked) for name, each in self.buckets().items()}
+        return dict(guarded_buckets(session, judge, watched))
 
     def home(
         self, user: User | None = None, role: Sequence[dict[str, Any]] = EVERYTHING
