@@ -74,13 +74,13 @@ class Transaction:
             NoSpace, CouldNot, Integrity: the disk or the file failed.
         """
         assert self._connection is not None, "the transaction is over"
-        with translated():
+        with translated:
             return self._connection.execute(sql, params or None).fetchall()
 
     def executemany(self, sql: str, rows: Iterable[Parameters]) -> None:
         """Run one statement for each row of parameters."""
         assert self._connection is not None, "the transaction is over"
-        with translated():
+        with translated:
             self._connection.executemany(sql, rows).fetchall()
 
     def changes(self) -> int:
@@ -189,22 +189,27 @@ class Database:
         if at_once and not self._queue and self._turn.acquire(blocking=False):
             write: _Write[T] = _Write(fn)
             try:
-                self._queue.append(write)
-                if self._flock(wait=False):
+                usable = not self._closed and self._broken is None
+                if usable and self._flock(wait=False):
+                    self._queue.append(write)
                     self._commit_some(locked=True)
-                if not write.done:
-                    self._queue.remove(write)  # another process commits: the loop must not wait
+                    if not write.done:
+                        self._queue.remove(write)  # behind a whole group: join the next one
             finally:
                 self._turn.release()
             if write.done:
                 if write.error is not None:
                     raise write.error
                 return cast("T", write.value)
+            # another process commits: the loop must not wait for it
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.append(_Write(fn, future))
-        if self._thread is None:
-            self._start_thread()
-        self._wake.release()
+        if self._closed:
+            self._commit_all()  # that is, refuse: no writer thread is left to do it
+        else:
+            if self._thread is None:
+                self._start_thread()
+            self._wake.release()
         return await future
 
     def _start_thread(self) -> None:
@@ -217,23 +222,26 @@ class Database:
     def _run(self) -> None:
         while True:
             self._wake.acquire()
+            self._commit_all()
             if self._closed:
                 return
-            with self._turn:
-                while self._queue:
-                    self._commit_some()
+
+    def _commit_all(self) -> None:
+        with self._turn:
+            while self._queue:
+                self._commit_some()
 
     def _commit_some(self, *, locked: bool = False) -> None:
         """Commit up to ``COMMIT_GROUP_MAX`` queued writes as one transaction. The turn is ours."""
-        group: list[_Write[Any]] = []
-        while self._queue and len(group) < limits.COMMIT_GROUP_MAX:
-            group.append(self._queue.popleft())
-        if not group:
-            if locked:
-                self._unflock()
-            return
+        count = min(len(self._queue), limits.COMMIT_GROUP_MAX)
+        group = [self._queue.popleft() for _ in range(count)]
+        assert group, "whoever calls has queued something"
         self._turn_of = threading.get_ident()
         try:
+            if self._closed:
+                raise CouldNot("the database is closed")
+            if self._broken is not None:
+                raise CouldNot(self._broken, hint="restart the gateway")
             if not locked:
                 self._flock()
             try:
@@ -254,12 +262,8 @@ class Database:
             _settle(group)
 
     def _commit(self, group: Sequence[_Write[Any]]) -> None:
-        if self._broken is not None:
-            raise CouldNot(self._broken, hint="restart the gateway")
-        if self._closed:
-            raise CouldNot("the database is closed")
         connection = self._writer
-        with translated():
+        with translated:
             connection.execute("BEGIN IMMEDIATE")
         try:
             for write in group:
@@ -267,7 +271,7 @@ class Database:
             if all(write.error is not None for write in group):
                 connection.execute("ROLLBACK")
                 return
-            with translated():
+            with translated:
                 connection.execute("COMMIT")
         except BaseException as error:
             self._give_up(connection, error)
@@ -314,14 +318,14 @@ class Database:
 
     def read(self, sql: str, params: Parameters = ()) -> list[Row]:
         """All rows of one SELECT: what was committed before it began. Bound it: one page."""
-        with translated():
+        with translated:
             return self._reader().execute(sql, params or None).fetchall()
 
     def read_together(self, fn: Callable[[Transaction], T]) -> T:
         """Several SELECTs that see one and the same state. Short: it holds back the WAL's reset."""
         connection = self._reader()
         tx = Transaction(connection)
-        with translated():
+        with translated:
             connection.execute("BEGIN")
         try:
             return fn(tx)
@@ -334,14 +338,14 @@ class Database:
             raise CouldNot("the database is closed")
         connection: apsw.Connection | None = getattr(self._local, "reader", None)
         if connection is None:
-            with translated():
+            with translated:
                 connection = self._connect()
                 connection.execute("PRAGMA query_only=ON")
             self._local.reader = connection
         return connection
 
     def _connect(self) -> apsw.Connection:
-        with translated():
+        with translated:
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
             connection.set_busy_timeout(limits.DATABASE_BUSY_MS)
             connection.execute(
@@ -383,7 +387,7 @@ class Database:
 
     def _migrate(self, migrations: Sequence[Migration], newest: Mapping[str, int]) -> None:
         connection = self._writer
-        with translated():
+        with translated:
             applied = _applied(connection)
             pending = [m for m in migrations if m.number > applied.get(m.name, 0)]
             for name, number in applied.items():

@@ -41,6 +41,7 @@ _HEAD: Final = struct.Struct(">BI")
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _WRAPPED_BYTES: Final = _HEAD.size + _NONCE_BYTES + DATA_KEY_BYTES + _TAG_BYTES
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _DAY_MS: Final = 24 * 3600 * 1000
 
 
@@ -101,7 +102,7 @@ class Keyring:
             Integrity: it cannot be parsed.
         """
         keyring = cls(path)
-        keyring.keys()
+        keyring.kms_keys()
         return keyring
 
     def key(self, arn: str) -> KeyringKey:
@@ -109,7 +110,7 @@ class Keyring:
         self._info(arn)
         return KeyringKey(self, arn)
 
-    def keys(self) -> Mapping[str, KmsKeyInfo]:
+    def kms_keys(self) -> Mapping[str, KmsKeyInfo]:
         """Every KMS key by ARN, as the file has them now."""
         try:
             stat = os.stat(self._path)
@@ -158,10 +159,10 @@ class Keyring:
         return self._change(arn, change).versions[-1].number
 
     def rotate_due(self, now_ms: int) -> tuple[str, ...]:
-        """Rotate each enabled KMS key whose newest version is a year old, if it rotates; the ARNs."""
+        """Rotate each enabled KMS key whose newest version is a year old, if it rotates."""
         due = tuple(
             arn
-            for arn, info in self.keys().items()
+            for arn, info in self.kms_keys().items()
             if info.rotation_enabled
             and info.state == "Enabled"
             and now_ms - info.versions[-1].created_at_ms >= limits.KMS_ROTATION_DAYS * _DAY_MS
@@ -201,7 +202,7 @@ class Keyring:
         Only ever at the operator's word, who names it. Raises ``Conflict`` before its date.
         """
         with self._locked():
-            keys = dict(self.keys())
+            keys = dict(self.kms_keys())
             info = self._known(arn, keys.pop(arn, None))
             if info.deletion_at_ms is None or now_ms < info.deletion_at_ms:
                 raise Conflict(
@@ -213,7 +214,7 @@ class Keyring:
     # -- inside --------------------------------------------------------------------------------
 
     def _info(self, arn: str) -> KmsKeyInfo:
-        return self._known(arn, self.keys().get(arn))
+        return self._known(arn, self.kms_keys().get(arn))
 
     def _known(self, arn: str, info: KmsKeyInfo | None) -> KmsKeyInfo:
         if info is None:
@@ -241,7 +242,7 @@ class Keyring:
 
     def _change(self, arn: str, change: Callable[[KmsKeyInfo | None], KmsKeyInfo]) -> KmsKeyInfo:
         with self._locked():
-            keys = dict(self.keys())
+            keys = dict(self.kms_keys())
             before = keys.get(arn)
             after = change(before)
             if after != before:
@@ -346,11 +347,7 @@ def _version(number: int, now_ms: int) -> KmsKeyVersion:
 def _associated_data(arn: str, number: int, context: Mapping[str, str]) -> bytes:
     # JSON quotes every string, so no two different inputs have one text; escapes make it ASCII, so
     # that a key's lone surrogates cannot fail here
-    return json.dumps(
-        {"context": dict(context), "kms_key": arn, "version": number},
-        sort_keys=True,
-        separators=(",", ":"),
-    ).encode("ascii")
+    return _canonical({"context": dict(context), "kms_key": arn, "version": number}).encode("ascii")
 
 
 def _to_json(keys: Mapping[str, KmsKeyInfo]) -> dict[str, Any]:

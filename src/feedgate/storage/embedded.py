@@ -7,6 +7,7 @@ version leaves the index at once; its bytes go with ``garbage.collect``.
 
 from __future__ import annotations
 
+import hmac
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -192,7 +193,7 @@ class EmbeddedBucket:
         if source == target:
             return row.info
         data_key = self._data_key(row)
-        if index.row_seal(data_key, row) != row.seal:
+        if not hmac.compare_digest(index.row_seal(data_key, row.info, row.layout), row.seal):
             raise Integrity(f"the index row of `{source}` in `{self.name}` does not verify")
         store = self._store
         if row.bucket_key and store.bucket_key_enabled:
@@ -204,7 +205,7 @@ class EmbeddedBucket:
                 wrapped_key=store.kms.wrap(data_key, store.context(target)),
                 bucket_key=store.bucket_key_enabled,
             )
-        moved = replace(moved, seal=index.row_seal(data_key, moved))
+        moved = replace(moved, seal=index.row_seal(data_key, moved.info, moved.layout))
         index.supersede(tx, self.name, target_bytes)
         index.rekey_version(tx, moved)
         return moved.info

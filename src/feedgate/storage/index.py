@@ -84,6 +84,10 @@ MIGRATIONS = (
 )
 
 
+# one text for one value; made once, for `json.dumps` with options builds an encoder at each call
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Parts by number with their ciphertext sizes in bytes, and the extents over them.
@@ -100,9 +104,8 @@ class Layout:
         if self.inline:
             return "inline"
         extents = [[e.offset, e.length, e.part, e.part_offset] for e in self.extents]
-        return json.dumps(
-            {"parts": [list(item) for item in self.parts.items()], "extents": extents},
-            separators=(",", ":"),
+        return _canonical(
+            {"parts": [list(item) for item in self.parts.items()], "extents": extents}
         )
 
     @classmethod
@@ -164,15 +167,14 @@ def etag_of(sha256: str) -> str:
     return sha256[:32]
 
 
-def row_seal(data_key: bytes, row: VersionRow) -> bytes:
+def row_seal(data_key: bytes, info: ObjectInfo, layout: str) -> bytes:
     """HMAC-SHA256 under the object's data key over everything that says what the object is.
 
     Who can write the database but has no KMS key can then neither swap two objects' rows or
     ciphertexts nor cut or rearrange one unnoticed. Length of the result: 32 bytes.
     """
-    info = row.info
     identity = [info.bucket, info.key, info.version_id, info.object_id, info.size, info.sha256]
-    text = json.dumps([*identity, info.metadata, row.layout], sort_keys=True, separators=(",", ":"))
+    text = _canonical([*identity, info.metadata, layout])
     message = b"feedgate object row 1\x00" + text.encode("ascii")
     return hmac.digest(data_key, message, hashlib.sha256)
 
@@ -233,7 +235,7 @@ def insert_version(tx: Transaction, row: VersionRow) -> None:
             info.sha256,
             info.last_modified_ms,
             info.kms_key_arn,
-            json.dumps(info.metadata, sort_keys=True, separators=(",", ":")),
+            _canonical(info.metadata),
             row.wrapped_key,
             row.bucket_key,
             row.seal,

@@ -6,6 +6,7 @@ and its parts are removed meanwhile.
 
 from __future__ import annotations
 
+import hmac
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +110,7 @@ def open_version(files: PartFiles, row: VersionRow, data_key: bytes) -> Embedded
         Integrity: the row's seal, the inline bytes or a part's end do not verify.
     """
     info = row.info
-    if row_seal(data_key, row) != row.seal:
+    if not hmac.compare_digest(row_seal(data_key, info, row.layout), row.seal):
         raise Integrity(f"the index row of `{info.key}` in `{info.bucket}` does not verify")
     layout = Layout.parse(row.layout)
     if layout.inline:

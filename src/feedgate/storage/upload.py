@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from feedgate import limits
@@ -345,9 +345,10 @@ class EmbeddedUpload:
             last_modified_ms=self._store.now_ms(),
             metadata=self._metadata,
         )
+        text = layout.text()
+        seal = row_seal(data_key.plaintext, info, text)
         bucket_key = self._store.bucket_key_enabled
-        row = VersionRow(info, data_key.wrapped, bucket_key, b"", layout.text(), inline)
-        return replace(row, seal=row_seal(data_key.plaintext, row))
+        return VersionRow(info, data_key.wrapped, bucket_key, seal, text, inline)
 
     def abort(self) -> None:
         """Forget the bytes, unless they were published. Idempotent; never raises."""
