@@ -79,11 +79,10 @@ class Services:
         self.definitions = DefinitionStore(self.database)
         self.users = UserStore(self.database)
         self.ledger = Ledger(self.database)
-        self._audit = audit
         self._wake: socket.socket | None = None
         self._generation = (-1, -1)
-        self.definition: Definition
-        self.judge: Judge
+        self.definition = self._applied()
+        self.judge = Judge(self.definition.stack, audit, time.time)
         self.buckets: Mapping[str, EmbeddedBucket]
         self.refresh()
 
@@ -106,14 +105,8 @@ class Services:
         return True
 
     def _take_up_definition(self) -> None:
-        applied = self.definitions.applied()
-        if applied is None:
-            raise CouldNot(
-                f"nothing has been applied to `{self.folder.root}` yet",
-                hint="`feedgate up` applies the stack and serves it",
-            )
-        self.definition = applied
-        self.judge = Judge(applied.stack, self._audit, time.time)
+        applied = self.definition = self._applied()
+        self.judge.take_up(applied.stack)  # sessions that are open are judged anew
         self.buckets = {
             bucket.name: EmbeddedBucket(
                 name=bucket.name,
@@ -127,6 +120,15 @@ class Services:
             )
             for bucket in applied.stack.buckets.values()
         }
+
+    def _applied(self) -> Definition:
+        applied = self.definitions.applied()
+        if applied is None:
+            raise CouldNot(
+                f"nothing has been applied to `{self.folder.root}` yet",
+                hint="`feedgate up` applies the stack and serves it",
+            )
+        return applied
 
     def kms_key(self, arn: str | None) -> KmsKey:
         """The KMS key of that ARN, or the gateway's own where a bucket names none."""
