@@ -86,23 +86,31 @@ def write_example(folder: Path) -> list[str]:
     source = example_folder()
     names = [str(path.relative_to(source)) for path in sorted(source.rglob("*")) if path.is_file()]
     names = [name for name in names if not name.startswith(".feedgate")]
-    planned = [*names, ".gitignore", KEY_FILE, f"{KEY_FILE}.pub"]
+    planned = [*names, KEY_FILE, f"{KEY_FILE}.pub"]
     existing = [name for name in dict.fromkeys(planned) if (folder / name).exists()]
     if existing:
+        more = f" and {len(existing) - 3} more of the example's files" if len(existing) > 3 else ""
         raise Conflict(
-            f"`{folder}` already holds {', '.join(f'`{name}`' for name in existing)}",
+            f"`{folder}` already holds {', '.join(f'`{name}`' for name in existing[:3])}{more}",
             hint="nothing was written; choose another folder: `feedgate init DIR`",
         )
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((source / name).read_bytes())
-    (folder / ".gitignore").write_text(f".feedgate/\n{KEY_FILE}\n")
+    _ignore_in_git(folder / ".gitignore", [".feedgate/", KEY_FILE])
     public_key = make_ssh_key(folder / KEY_FILE, comment=KEY_USER)
     users_file = folder / "users.json"
     write_atomically(
         users_file, add_public_key(users_file.read_text(), KEY_USER, public_key), mode=0o644
     )
-    return planned
+    return [*planned, ".gitignore"]
+
+
+def _ignore_in_git(path: Path, names: list[str]) -> None:
+    """Add what git must never see; a file that is there already keeps its lines."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    lines += [name for name in names if name not in lines]
+    path.write_text("\n".join(lines) + "\n")
 
 
 def make_ssh_key(path: Path, *, comment: str) -> str:

@@ -22,6 +22,7 @@ import click
 
 from feedgate.cli.output import note, result
 from feedgate.errors import CouldNot
+from feedgate.limits import POLL_S
 
 __all__ = ["demo"]
 
@@ -84,8 +85,8 @@ class _Demo:
         self.expect_rows(3)
         self.feedgate("receipts")
         self.show_bad_receipt(receipts)
-        _title("A refusal, explained")
-        self.explain_refusal()
+        _title("The mistake that everyone makes once, explained")
+        self.forget_the_kms_key()
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -116,15 +117,14 @@ class _Demo:
             self.gateway.kill()
             self.gateway.wait()
 
-    def sftp(self, *commands: str) -> None:
+    def sftp(self, *commands: str, expect: int = 0) -> str:
         """Run a batch with the OpenSSH client, or with asyncssh's where there is none."""
         for command in commands:
             result(click.style(f"sftp> {command}", dim=True))
         port, key = str(self.ready["sftp"]["port"]), "landing/mysftpkey"
         if shutil.which("sftp") is None:
             note("(no OpenSSH client here: using asyncssh's)")
-            _asyncssh_batch(self.scratch, int(port), key, commands)
-            return
+            return _asyncssh_batch(self.scratch, int(port), key, commands)
         words = ["sftp", "-q", "-P", port, "-i", key, "-b", "-", "-F", "/dev/null"]
         for option in (
             "IdentitiesOnly=yes",
@@ -137,14 +137,16 @@ class _Demo:
             cwd=self.scratch,
             input="\n".join(commands) + "\n",
             text=True,
-            stdout=subprocess.PIPE,
+            capture_output=True,
             check=False,
         )
-        for line in done.stdout.splitlines():
+        printed = done.stdout + done.stderr
+        for line in printed.splitlines():
             if not line.startswith("sftp>"):
                 result(line)
-        if done.returncode != 0:
+        if done.returncode != expect:
             raise CouldNot(f"sftp ended with status {done.returncode}")
+        return printed
 
     def wait_for_loads(self, count: int) -> list[dict[str, Any]]:
         """Receipts as JSON once ``count`` loads are decided."""
@@ -170,8 +172,21 @@ class _Demo:
         if "line 3" not in output or "AMOUNT" not in output:
             raise CouldNot("the receipt of the bad file does not name line and column")
 
-    def explain_refusal(self) -> None:
-        self.feedgate("explain", USER, "rename", "/orders/good.csv", expect=None)
+    def forget_the_kms_key(self) -> None:
+        """Take the KMS statement out of the scope-down policy and see what a supplier meets."""
+        policy_file = self.scratch / "landing" / "policy.txt"
+        policy = json.loads(policy_file.read_text())
+        policy["Statement"] = [s for s in policy["Statement"] if s["Sid"] != "UseTheKmsKey"]
+        policy_file.write_text(json.dumps(policy, indent=2) + "\n")
+        result("\n(the statement `UseTheKmsKey` was taken out of policy.txt)")
+        self.feedgate("apply")
+        time.sleep(POLL_S)  # a gateway takes a change up within a second
+        refusal = self.sftp("ls orders", expect=1)
+        if "Permission denied" not in refusal:
+            raise CouldNot("the supplier was not refused")
+        explained = self.feedgate("explain", USER, "ls", "/orders", expect=1)
+        if "kms:Decrypt" not in explained:
+            raise CouldNot("the explanation does not name the missing action")
 
     # -- running ------------------------------------------------------------------------------
 
@@ -227,7 +242,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("FEEDGATE_")}
 
 
-def _asyncssh_batch(folder: Path, port: int, key: str, commands: tuple[str, ...]) -> None:
+def _asyncssh_batch(folder: Path, port: int, key: str, commands: tuple[str, ...]) -> str:
     import asyncio
 
     import asyncssh
@@ -252,5 +267,9 @@ def _asyncssh_batch(folder: Path, port: int, key: str, commands: tuple[str, ...]
 
     try:
         asyncio.run(run())
+    except asyncssh.SFTPPermissionDenied as error:
+        result(f"Permission denied: {error}")
+        return "Permission denied"
     except (asyncssh.Error, OSError) as error:
         raise CouldNot(f"the SFTP session failed: {error}") from error
+    return ""
