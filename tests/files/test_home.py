@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -195,6 +196,38 @@ def test_lost_connection_leaves_nothing(site: Site) -> None:
         fresh = site.home()
         assert await names(fresh) == ["a"]
         assert await get(fresh, "/a") == b"old"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [9, 90_000])
+def test_commit_that_was_queued_happens_though_its_client_is_gone(site: Site, size: int) -> None:
+    """A session cancelled in the middle of CLOSE ends with the whole file or an intact old one."""
+
+    async def scenario() -> None:
+        home = site.home()
+        file = await home.open_write(b"/a")
+        await file.write(0, bytes(size))
+        held, release = threading.Event(), threading.Event()
+        holder = threading.Thread(
+            target=site.database.write_now, args=(lambda _tx: (held.set(), release.wait(5)),)
+        )
+        holder.start()
+        held.wait(5)
+        closing = asyncio.create_task(file.close())
+        await asyncio.sleep(0.1)
+        assert not closing.done()
+        closing.cancel()
+        ending = asyncio.create_task(home.close())
+        await asyncio.sleep(0.05)
+        release.set()
+        holder.join()
+        await ending
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        site.database.write_now(lambda _tx: None)  # after the queue
+        assert await get(site.home(), "/a") == bytes(size)
+        assert len(site.ledger.pending(10)) == 1
 
     asyncio.run(scenario())
 

@@ -313,7 +313,8 @@ def test_close_goes_on_when_its_client_is_gone() -> None:
         upload, published = MemoryUpload(), Published()
         published.gate.clear()
         file = write_file(upload, published)
-        await file.write(0, b"all of it")
+        content = b"all of it" * 10_000
+        await file.write(0, content)
         closing = asyncio.create_task(file.close())
         await asyncio.sleep(0.01)
         closing.cancel()
@@ -322,7 +323,7 @@ def test_close_goes_on_when_its_client_is_gone() -> None:
         assert not abandoning.done()
         published.gate.set()
         await abandoning
-        assert published.objects == [b"all of it"]
+        assert published.objects == [content]
         assert upload.state == "finished"
 
     running(scenario)

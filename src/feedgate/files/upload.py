@@ -120,6 +120,7 @@ class WriteFile:
         self._queued = 0
         self._job: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._closed = False
         self._closing: asyncio.Task[None] | None = None
         self._ended = False
         threads.open_uploads += 1
@@ -141,7 +142,7 @@ class WriteFile:
                 without truncation: this is a resume, and taking it would lose the first part.
             FeedgateError: an earlier write failed; ``close`` raises the same.
         """
-        assert self._closing is None, "a write after close"
+        assert not self._closed, "a write after close"
         assert not self._ended, "a write after abandon"
         pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else list(data)
         size = sum(map(len, pieces))
@@ -234,12 +235,17 @@ class WriteFile:
             AccessDenied: the judge refused when the file was opened, or refuses now.
             FeedgateError: what an earlier write met, or what sealing and committing meet.
         """
-        assert self._closing is None, "closed twice"
+        assert not self._closed, "closed twice"
+        self._closed = True
+        if self._is_small():
+            await self._close()  # awaits the database alone, which commits what was queued
+            return
         self._closing = asyncio.create_task(self._close())
         self._closing.add_done_callback(_retrieve)
         await asyncio.shield(self._closing)
-        if self.landing_id is not None:
-            self._on_landed(self.landing_id)
+
+    def _is_small(self) -> bool:
+        return not self._spilled and self._buffered <= UPLOAD_INLINE_BYTES_MAX
 
     async def _close(self) -> None:
         try:
@@ -261,10 +267,11 @@ class WriteFile:
             raise
         finally:
             self._end()
+        self._on_landed(self.landing_id)
 
     async def _finish(self) -> Staged:
         runs, self._runs = self._runs, []
-        if not self._spilled and self._buffered <= UPLOAD_INLINE_BYTES_MAX:
+        if self._is_small():
             return self._write_and_finish(runs)
         self._spilled = True
         loop = asyncio.get_running_loop()
@@ -279,8 +286,7 @@ class WriteFile:
         """The connection is lost: forget the bytes. Never raises; a close under way goes on."""
         if self._closing is not None:
             await asyncio.wait([self._closing])
-            return
-        if self._ended:
+        if self._closed or self._ended:
             return
         self._waiting, self._runs = [], []
         await self._settled()
