@@ -56,20 +56,28 @@ def why_not(warehouse: Warehouse, pipe: Pipe, bucket: str, key: str) -> str | No
     location = location_of(warehouse, pipe)
     if bucket != location.bucket or not key.startswith(location.prefix):
         return f"it reads `s3://{location.bucket}/{location.prefix}`"
-    if key.endswith("/"):
-        return "a key that ends in a slash marks a directory"
-    if is_temporary(key):
-        return "the name is one that clients give to unfinished uploads"
     if not pipe.auto_ingest:
         return "it has no AUTO_INGEST = TRUE"
     integration = warehouse.integrations[warehouse.stages[pipe.copy.stage].integration]
     for blocked in integration.blocked_locations:
         if location_within(f"s3://{bucket}/{key}", blocked):
             return f"`{integration.name}` blocks `{blocked}`"
-    rest = key[len(location.prefix) :]
-    if pipe.copy.pattern is not None and not _pattern(pipe.copy.pattern).matches(rest):
-        return f"`{rest}` does not match PATTERN `{pipe.copy.pattern}`"
+    return _never_offered(key) or _no_match(pipe, key[len(location.prefix) :])
+
+
+def _never_offered(key: str) -> str | None:
+    if key.endswith("/"):
+        return "a key that ends in a slash marks a directory"
+    if is_temporary(key):
+        return "the name is one that clients give to unfinished uploads"
     return None
+
+
+def _no_match(pipe: Pipe, rest: str) -> str | None:
+    pattern = pipe.copy.pattern
+    if pattern is None or _pattern(pattern).matches(rest):
+        return None
+    return f"`{rest}` does not match PATTERN `{pattern}`"
 
 
 def is_temporary(key: str) -> bool:

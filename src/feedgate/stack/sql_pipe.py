@@ -337,6 +337,14 @@ def _copy_options(cursor: Cursor, options: tuple[Option, ...]) -> Mapping[str, A
 
 def _check_shape(cursor: Cursor, copy: CopyInto, table: Table, place: int) -> None:
     """The number of values and of columns; a plain JSON copy fills one semi-structured column."""
+    for column in table.columns:
+        left_out = copy.columns is not None and column.name not in copy.columns
+        if left_out and not column.nullable and column.default is None:
+            cursor.collect(
+                f"column `{column.name}` of `{table.name}` is NOT NULL, has no DEFAULT, and the"
+                " COPY leaves it out",
+                offset=place,
+            )
     targets = [each for each in table.columns if copy.columns is None or each.name in copy.columns]
     if copy.select is not None:
         if len(copy.select) != len(targets):
