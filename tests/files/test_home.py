@@ -564,6 +564,7 @@ def test_realpath_looks_nothing_up(site: Site) -> None:
         assert await home.realpath(b".") == b"/"
         assert await home.realpath(b"/../x//y/./z/..") == b"/x/y"
         assert home.s3_path(b"/x/y") == "/landing/acme/x/y"
+        assert home.s3_path(b"/x\xff") == "/x\\xff"
 
     asyncio.run(scenario())
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +108,28 @@ def test_key_removed_live_stays_removed(gateway: Gateway) -> None:
     gateway.apply(user("acme", "laptop", "server"))
     gateway.users.remove_key("acme", gateway.fingerprint("acme", "laptop"))
     gateway.reopen()
+    gateway.apply(user("acme", "laptop", "server"))
+    assert gateway.keys("acme") == {"server"}
+
+
+def test_key_removed_live_outlives_kill_9(gateway: Gateway) -> None:
+    """A removal that returned is on disk: a process killed right after it changes nothing."""
+    gateway.apply(user("acme", "laptop", "server"))
+    fingerprint = gateway.fingerprint("acme", "laptop")
+    gateway.database.close()
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from feedgate.database import Database\n"
+        "from feedgate.identity.store import UserStore\n"
+        "users = UserStore(Database(pathlib.Path(sys.argv[1])))\n"
+        "users.remove_key('acme', sys.argv[2])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(gateway.folder), fingerprint], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    gateway.open()
     gateway.apply(user("acme", "laptop", "server"))
     assert gateway.keys("acme") == {"server"}
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database
-from feedgate.errors import AccessDenied, Conflict, NotFound, Unsupported
+from feedgate.errors import AccessDenied, Conflict, FeedgateError, NotFound, Unsupported
 from feedgate.files.commit import Landings, SessionContext
 from feedgate.files.download import ReadFile
 from feedgate.files.listing import (
@@ -82,11 +82,14 @@ class HomeDirectory:
         return self._mapping.normalise(path).encode()
 
     def s3_path(self, path: bytes) -> str:
-        """``/bucket/key``, the form of AWS Transfer's logs; the path where nothing maps it."""
+        """``/bucket/key``, the form of AWS Transfer's logs; the path where nothing maps it.
+
+        For log lines, so it never raises: bytes that are no path come back readable.
+        """
         try:
             found = self._mapping.resolve(path)
-        except NotFound:
-            return self._mapping.normalise(path)
+        except FeedgateError:
+            return path.decode("utf-8", errors="backslashreplace")
         return found.s3_path if isinstance(found, Mapped) else found.path
 
     async def stat(self, path: bytes) -> Entry:
