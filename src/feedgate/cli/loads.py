@@ -67,7 +67,8 @@ def _receipt_rows(item: Receipt) -> list[tuple[object, ...]]:
         size_text(landing.size),
     )
     if not item.loads:
-        return [(*head, "no pipe", "", "", "")]
+        state = "no pipe" if item.offered else "PENDING"
+        return [(*head, state, "", "", "")]
     return [
         (*head, load.status, load.rows_loaded, load.errors_seen, load.table) for load in item.loads
     ]
@@ -117,7 +118,7 @@ def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None
     for load in found.loads:
         _print_load(load)
     if not found.loads:
-        result("no pipe covers this object")
+        result("no pipe covers this object" if found.offered else "not offered to the pipes yet")
 
 
 def _print_load(load: PipeLoad) -> None:
@@ -143,7 +144,11 @@ def receipt_json(item: Receipt) -> dict[str, Any]:
     """A receipt's documented JSON shape."""
     from dataclasses import asdict
 
-    return {**asdict(item.landing), "loads": [asdict(load) for load in item.loads]}
+    return {
+        **asdict(item.landing),
+        "offered": item.offered,
+        "loads": [asdict(load) for load in item.loads],
+    }
 
 
 @click.command()

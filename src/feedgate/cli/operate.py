@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,13 @@ from feedgate.errors import CouldNot, UsageError
 from feedgate.limits import GRACE_S
 
 if TYPE_CHECKING:
+    from feedgate.database import Database
     from feedgate.gateway.apply import Outcome
     from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.reading import RunValues
+    from feedgate.gateway.supervisor import GatewayOptions
 
-__all__ = ["apply", "apply_stack", "down", "up"]
+__all__ = ["Application", "apply", "down", "up"]
 
 
 @click.command()
@@ -58,6 +61,12 @@ __all__ = ["apply", "apply_stack", "down", "up"]
     help="Seconds that SIGTERM gives open transfers.",
 )
 @click.option("--yes", is_flag=True, help="Apply changes that delete or replace, too.")
+@click.option(
+    "--reset-drift",
+    multiple=True,
+    metavar="NAME",
+    help="Take a user back to what the template says, dropping live changes.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background.")
 @run_options
 def up(
@@ -68,6 +77,7 @@ def up(
     workers: int,
     grace: float,
     yes: bool,
+    reset_drift: tuple[str, ...],
     detach: bool,
     **options: Any,
 ) -> None:
@@ -80,7 +90,9 @@ def up(
       feedgate up -d && feedgate status
       feedgate up --parameter-overrides file://params/prod.json HostName=sftp.example.com
     """
+    from feedgate.cli.processes import child_command
     from feedgate.gateway.folder import DataFolder
+    from feedgate.gateway.supervisor import GatewayOptions
 
     if not stack.exists():
         raise UsageError(f"there is no folder `{stack}`", hint="`feedgate init` makes a stack")
@@ -89,7 +101,17 @@ def up(
         _detach(folder)
         return
     host, port = parse_address(listen)
-    _serve(folder, stack, host, port, ready_file, workers, grace, yes, run_values(options))
+    gateway_options = GatewayOptions(
+        folder=folder,
+        listen_host=host,
+        listen_port=port,
+        command=lambda role, fd: child_command(folder, host, [role, "--fd", str(fd)]),
+        ready_file=ready_file,
+        workers=workers,
+        grace_s=grace,
+    )
+    application = Application(stack, run_values(options), yes=yes, reset_drift=reset_drift)
+    _serve(gateway_options, application)
 
 
 @click.command()
@@ -117,9 +139,22 @@ def down(stack: Path, data: Path | None, timeout: float) -> None:
 @stack_argument
 @data_option
 @click.option("--yes", is_flag=True, help="Apply changes that delete or replace, too.")
+@click.option(
+    "--reset-drift",
+    multiple=True,
+    metavar="NAME",
+    help="Take a user back to what the template says, dropping live changes.",
+)
 @json_option
 @run_options
-def apply(stack: Path, data: Path | None, yes: bool, as_json: bool, **options: Any) -> None:
+def apply(
+    stack: Path,
+    data: Path | None,
+    yes: bool,
+    reset_drift: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Apply an edited stack; a running gateway takes it up within a second.
 
     A stack with a fault changes nothing: the gateway goes on serving the last good one.
@@ -130,7 +165,9 @@ def apply(stack: Path, data: Path | None, yes: bool, as_json: bool, **options: A
     folder = DataFolder.create(data_root(stack, data))
     database = open_database(folder)
     try:
-        outcome = apply_stack(folder, database, stack, run_values(options), yes=yes)
+        outcome = Application(stack, run_values(options), yes=yes, reset_drift=reset_drift).apply(
+            folder, database
+        )
     finally:
         database.close()
     if as_json:
@@ -145,26 +182,6 @@ def apply(stack: Path, data: Path | None, yes: bool, as_json: bool, **options: A
         _print_outcome(outcome)
     if outcome.waiting:
         click.get_current_context().exit(1)
-
-
-def apply_stack(
-    folder: DataFolder, database: Any, stack: Path, values: RunValues, *, yes: bool
-) -> Outcome:
-    """Read, check and apply a folder's stack; on a terminal, ask before anything is deleted."""
-    from feedgate.gateway.apply import apply_definition
-    from feedgate.gateway.definition import DefinitionStore
-    from feedgate.gateway.reading import read_definition
-
-    previous = DefinitionStore(database).applied()
-    definition = read_definition(stack, values, previous)
-    now_ms = int(time.time() * 1000)
-    outcome = apply_definition(folder, database, definition, yes=yes, now_ms=now_ms)
-    if outcome.waiting and sys.stdin.isatty() and on_terminal():
-        for change in outcome.waiting:
-            note(f"  {change}")
-        if click.confirm("Apply these changes, which delete or replace?", err=True):
-            outcome = apply_definition(folder, database, definition, yes=True, now_ms=now_ms)
-    return outcome
 
 
 def _print_outcome(outcome: Outcome) -> None:
@@ -188,38 +205,54 @@ def parse_address(listen: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _serve(
-    folder: DataFolder,
-    stack: Path,
-    host: str,
-    port: int,
-    ready_file: Path | None,
-    workers: int,
-    grace_s: float,
-    yes: bool,
-    values: RunValues,
-) -> None:
-    from feedgate.cli.processes import child_command
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What is applied, with which values, and how far it may go."""
+
+    stack: Path
+    values: RunValues
+    yes: bool = False
+    reset_drift: tuple[str, ...] = ()
+
+    def apply(self, folder: DataFolder, database: Database) -> Outcome:
+        """Read, check and apply the stack; on a terminal, ask before anything is deleted."""
+        outcome = self._apply(folder, database, yes=self.yes)
+        if outcome.waiting and sys.stdin.isatty() and on_terminal():
+            for change in outcome.waiting:
+                note(f"  {change}")
+            if click.confirm("Apply these changes, which delete or replace?", err=True):
+                outcome = self._apply(folder, database, yes=True)
+        return outcome
+
+    def _apply(self, folder: DataFolder, database: Database, *, yes: bool) -> Outcome:
+        from feedgate.gateway.apply import apply_definition
+        from feedgate.gateway.definition import DefinitionStore
+        from feedgate.gateway.reading import read_definition
+        from feedgate.identity.store import UserStore
+
+        previous = DefinitionStore(database).applied()
+        definition = read_definition(self.stack, self.values, previous)
+        now_ms = int(time.time() * 1000)
+        outcome = apply_definition(folder, database, definition, yes=yes, now_ms=now_ms)
+        for name in self.reset_drift:
+            UserStore(database).reset_drift(name)
+        return outcome
+
+
+def _serve(options: GatewayOptions, application: Application) -> None:
     from feedgate.gateway.housekeeping import Housekeeping
     from feedgate.gateway.services import open_database
-    from feedgate.gateway.supervisor import GatewayOptions, Supervisor
+    from feedgate.gateway.supervisor import Supervisor
     from feedgate.telemetry import EventLog
 
-    options = GatewayOptions(
-        folder=folder,
-        listen_host=host,
-        listen_port=port,
-        command=lambda role, fd: child_command(folder, host, [role, "--fd", str(fd)]),
-        ready_file=ready_file,
-        workers=workers,
-        grace_s=grace_s,
-    )
+    folder = options.folder
     database = open_database(folder)
     log = EventLog(folder.log_file.open("a", buffering=1, encoding="utf-8"), now=time.time)
+    housekeeping = Housekeeping(folder, database, log)
     supervisor = Supervisor(
         options,
         log,
-        housekeeping=Housekeeping(folder, database, log),
+        housekeeping=housekeeping,
         on_event=_print_event if on_terminal() else lambda _event: None,
     )
 
@@ -227,19 +260,23 @@ def _serve(
         from feedgate.sftp.hostkeys import ensure_host_keys
 
         ensure_host_keys(folder.hostkeys)
-        outcome = apply_stack(folder, database, stack, values, yes=yes)
+        housekeeping.start()
+        outcome = application.apply(folder, database)
         for change in outcome.waiting:
             log.warning("a change waits for --yes", change=str(change))
             note(f"waits for --yes, not applied: {change}")
 
+    def opened(host: str, port: int) -> None:
+        _opened(folder, database, options.ready_file, host, port)
+
     try:
-        supervisor.run(prepare, lambda *address: _opened(folder, database, ready_file, *address))
+        supervisor.run(prepare, opened)
     finally:
         database.close()
 
 
 def _opened(
-    folder: DataFolder, database: Any, ready_file: Path | None, host: str, port: int
+    folder: DataFolder, database: Database, ready_file: Path | None, host: str, port: int
 ) -> None:
     """Tell the script (ready file) and the person (commands to paste) that the door is open."""
     from feedgate.gateway.folder import write_atomically

@@ -270,7 +270,7 @@ def _edit_users_file(stack: Path, data: Path | None, edit: Callable[[str], str])
 
 def _apply(stack: Path, data: Path | None) -> None:
     """Apply to a gateway that has run before; otherwise only check the definition."""
-    from feedgate.cli.operate import apply_stack
+    from feedgate.cli.operate import Application
     from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.reading import RunValues, read_definition
     from feedgate.gateway.services import open_database
@@ -283,7 +283,7 @@ def _apply(stack: Path, data: Path | None) -> None:
         return
     database = open_database(folder)
     try:
-        outcome = apply_stack(folder, database, stack, RunValues(), yes=False)
+        outcome = Application(stack, RunValues()).apply(folder, database)
     finally:
         database.close()
     for change in outcome.waiting:

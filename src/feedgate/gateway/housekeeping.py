@@ -7,7 +7,8 @@ import time
 from feedgate.database import Database
 from feedgate.gateway.folder import DataFolder
 from feedgate.kms.keyring import Keyring
-from feedgate.storage.garbage import collect
+from feedgate.ledger.store import Ledger
+from feedgate.storage.garbage import collect, recover
 from feedgate.telemetry import EventLog
 
 __all__ = ["Housekeeping"]
@@ -21,10 +22,16 @@ class Housekeeping:
         self._database = database
         self._log = log
 
+    def start(self) -> None:
+        """At the start of a gateway no upload has an owner; the run lock is held."""
+        if expired := recover(self._database):
+            self._log.info("uploads that a crash cut short were given up", uploads=expired)
+
     def __call__(self) -> None:
         now_ms = int(time.time() * 1000)
         for arn in Keyring.open(self._folder.keyring).rotate_due(now_ms):
             self._log.info("rotated a KMS key", kms_key_arn=arn)
-        removed = collect(self._database, self._folder.root, now_ms)
+        wanted = Ledger(self._database).wanted  # a replaced object that is not loaded yet stays
+        removed = collect(self._database, self._folder.root, now_ms, wanted=wanted)
         if removed:
             self._log.info("removed parts that nothing refers to", parts=removed)
