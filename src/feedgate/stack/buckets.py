@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,12 +20,17 @@ _BUCKET_NAME: Final = re.compile(
 _ALIAS_NAME: Final = re.compile(r"alias/(?!aws/)[A-Za-z0-9/_-]{1,250}")
 
 
-def build_kms_keys(keys: Iterable[Node], aliases: Iterable[Node]) -> dict[str, KmsKey]:
-    """Return the KMS keys by ARN, each with its aliases."""
+def build_kms_keys(
+    keys: Iterable[Node], aliases: Iterable[Node]
+) -> tuple[dict[str, KmsKey], set[str]]:
+    """Return the KMS keys by ARN, each with its aliases; and the ids of those at fault."""
     found: dict[str, KmsKey] = {}
+    broken: set[str] = set()  # reported already; who refers to them is not at fault
     for node in keys:
         if (key := _kms_key(node)) is not None:
             found[key.arn] = key
+        else:
+            broken |= {node.attribute("Arn"), node.attribute("KeyId")}
     names: set[str] = set()
     for node in aliases:
         name, target = node.text("AliasName"), node.text("TargetKeyId")
@@ -38,10 +43,12 @@ def build_kms_keys(keys: Iterable[Node], aliases: Iterable[Node]) -> dict[str, K
         names.add(name)
         match = next((k for k in found.values() if target in (k.key_id, k.arn)), None)
         if match is None:
-            node.fault(f"no KMS key `{target}` in this stack", "TargetKeyId")
+            if target not in broken:
+                node.fault(f"no KMS key `{target}` in this stack", "TargetKeyId")
+            broken.add(name)
             continue
         found[match.arn] = replace(match, aliases=(*match.aliases, name))
-    return found
+    return found, broken
 
 
 def _kms_key(node: Node) -> KmsKey | None:
@@ -81,9 +88,15 @@ def _default_key_policy(node: Node) -> Mapping[str, Any]:
 
 
 def build_buckets(
-    buckets: Iterable[Node], policies: Iterable[Node], keys: Mapping[str, KmsKey]
+    buckets: Iterable[Node],
+    policies: Iterable[Node],
+    keys: Mapping[str, KmsKey],
+    broken: Container[str],
 ) -> dict[str, Bucket]:
-    """Return the buckets by name, each with its bucket policy and the ARN of its KMS key."""
+    """Return the buckets by name, each with its bucket policy and the ARN of its KMS key.
+
+    A bucket that names a KMS key of ``broken`` is not to blame.
+    """
     nodes = list(buckets)
     names = {node.ref for node in nodes}
     found: dict[str, Bucket] = {}
@@ -93,7 +106,7 @@ def build_buckets(
             node.fault(f"`{name}` is no bucket name", "BucketName")
         if name in found:
             node.fault(f"the bucket `{name}` exists twice", "BucketName")
-        found[name] = _bucket(node, names, keys)
+        found[name] = _bucket(node, names, keys, broken)
     for node in policies:
         target = node.text("Bucket")
         if target is None:
@@ -110,8 +123,10 @@ def build_buckets(
     return found
 
 
-def _bucket(node: Node, names: set[str], keys: Mapping[str, KmsKey]) -> Bucket:
-    kms_key_arn, bucket_key_enabled = _encryption(node, keys)
+def _bucket(
+    node: Node, names: set[str], keys: Mapping[str, KmsKey], broken: Container[str]
+) -> Bucket:
+    kms_key_arn, bucket_key_enabled = _encryption(node, keys, broken)
     logging_bucket, logging_prefix = _logging(node, names)
     return Bucket(
         logical_id=node.logical_id,
@@ -126,7 +141,9 @@ def _bucket(node: Node, names: set[str], keys: Mapping[str, KmsKey]) -> Bucket:
     )
 
 
-def _encryption(node: Node, keys: Mapping[str, KmsKey]) -> tuple[str | None, bool]:
+def _encryption(
+    node: Node, keys: Mapping[str, KmsKey], broken: Container[str]
+) -> tuple[str | None, bool]:
     """The KMS key's ARN (None for SSE-S3) and whether the bucket key is on."""
     configuration = node.member("BucketEncryption")
     rules = configuration.objects("ServerSideEncryptionConfiguration") if configuration else []
@@ -151,7 +168,7 @@ def _encryption(node: Node, keys: Mapping[str, KmsKey]) -> tuple[str | None, boo
         )
         return None, bucket_key
     wanted = default.text("KMSMasterKeyID")
-    if wanted is None:
+    if wanted is None or wanted in broken:
         return None, bucket_key
     for key in keys.values():
         alias_arns = [node.place.arn("kms", alias) for alias in key.aliases]

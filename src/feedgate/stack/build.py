@@ -174,15 +174,17 @@ class _Builder:
         def of(*types: str) -> list[Node]:
             return [node for node in nodes if node.type in types]
 
-        keys = build_kms_keys(of("AWS::KMS::Key"), of("AWS::KMS::Alias"))
-        buckets = build_buckets(of("AWS::S3::Bucket"), of("AWS::S3::BucketPolicy"), keys)
+        keys, broken = build_kms_keys(of("AWS::KMS::Key"), of("AWS::KMS::Alias"))
+        buckets = build_buckets(of("AWS::S3::Bucket"), of("AWS::S3::BucketPolicy"), keys, broken)
         roles = build_roles(
             of("AWS::IAM::Role"),
             of("AWS::IAM::Policy", "AWS::IAM::RolePolicy"),
             of("AWS::IAM::ManagedPolicy"),
         )
         server = build_server(of("AWS::Transfer::Server"))
-        users = build_users(of("AWS::Transfer::User"), server, roles, buckets)
+        # All roles, the faulty ones too: their users are not to blame.
+        role_arns = [node.attribute("Arn") for node in of("AWS::IAM::Role")]
+        users = build_users(of("AWS::Transfer::User"), server, role_arns, buckets)
         if server is None and not any(
             isinstance(one, Mapping) and one.get("Type") == "AWS::Transfer::Server"
             for one in self._present.values()

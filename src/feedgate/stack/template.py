@@ -100,35 +100,38 @@ def _shape_faults(template: Template) -> Iterator[Finding]:
 def _authored_place(template: Template, path: Path) -> Source:
     names = [step for step in path if isinstance(step, str)]
     root, text = template.file, template.authored.get(template.file, "")
-    section = _field(names[0]).search(text) if names else None
+    section = _field(text, names[0]) if names else None
     if section is None or len(names) < 2:
-        return _place(root, text, section.start("field")) if section else Source(root)
+        return _place(root, text, section.start()) if section else Source(root)
     # A section of its own file, then the rest of the template, then every other file.
     target = _imported(template, root, section)
     places = [(target, 0)] if target else [(root, section.end())]
     places += [(file, 0) for file in template.authored if file.endswith(_JSONNET)]
     for file, start in places:
-        if match := _field(names[1]).search(template.authored[file], start):
+        if match := _field(template.authored[file], names[1], start):
             whole = _by_text(template, path)
             return whole or _follow(template, file, match, names[2:])
     # Made by a function: users, for one, carry a name that the author's data file spells out.
     return _by_text(template, path) or _by_user_name(template, path) or Source(root)
 
 
-def _field(name: str) -> re.Pattern[str]:
-    """The pattern of a Jsonnet field, bare or quoted, not behind a comment sign on its line."""
+def _field(text: str, name: str, start: int = 0) -> re.Match[str] | None:
+    """The first Jsonnet field of that name from ``start`` on, bare or quoted, not in a comment."""
     word = re.escape(name)
-    return re.compile(
-        rf"^(?:(?!//|#).)*?(?P<field>(?<![\w$.])(?:{word}|'{word}'|\"{word}\"))\s*\+?:",
-        re.MULTILINE,
-    )
+    pattern = rf"(?<![\w$.'\"])(?P<quote>['\"]?){word}(?P=quote)\s*\+?:"
+    for match in re.finditer(pattern, text[start:]):
+        at = start + match.start()
+        head = text[text.rfind("\n", 0, at) + 1 : at]
+        if "//" not in head and "#" not in head:
+            return re.compile(pattern).match(text, at)
+    return None
 
 
 def _follow(template: Template, file: str, match: re.Match[str], rest: list[str]) -> Source:
     """Go into the file that the field imports, if its line imports one; then towards ``rest``."""
     if target := _imported(template, file, match):
         return _within(template, target, 0, rest) or Source(target, 1)
-    start = match.start("field")
+    start = match.start()
     text = template.authored[file]
     return _within(template, file, match.end(), rest) or _place(file, text, start)
 
@@ -149,11 +152,11 @@ def _within(template: Template, file: str, start: int, names: list[str]) -> Sour
     found: Source | None = None
     at = start
     for name in names:
-        match = _field(name).search(text, at)
+        match = _field(text, name, at)
         if match is None:
             break
         at = match.end()
-        found = _place(file, text, match.start("field"))
+        found = _place(file, text, match.start())
     return found
 
 

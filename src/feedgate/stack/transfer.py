@@ -7,12 +7,12 @@ directories. A fault that AWS would show as a failed login is found here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
 from feedgate import limits
 from feedgate.stack.node import Node
-from feedgate.stack.resources import Bucket, HomeDirectoryMapping, Role, Server, User
+from feedgate.stack.resources import Bucket, HomeDirectoryMapping, Server, User
 
 __all__ = ["build_server", "build_users", "mapping_faults"]
 
@@ -51,7 +51,7 @@ def build_server(nodes: Sequence[Node]) -> Server | None:
 def build_users(
     nodes: Iterable[Node],
     server: Server | None,
-    roles: Mapping[str, Role],
+    role_arns: Collection[str],
     buckets: Mapping[str, Bucket],
 ) -> dict[str, User]:
     """Return the users by name, each checked against the stack's server, roles and buckets."""
@@ -63,7 +63,7 @@ def build_users(
         if user.user_name in found:
             node.fault(f"the user `{user.user_name}` exists twice", "UserName")
         found[user.user_name] = user
-        if user.role_arn not in roles:
+        if user.role_arn not in role_arns:
             node.fault(
                 f"no role `{user.role_arn}` in this stack",
                 "Role",
