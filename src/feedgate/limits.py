@@ -24,6 +24,22 @@ KEEPALIVE_COUNT_MAX: Final = 5
 AUTH_TRIES_MAX: Final = 6  # per connection, as OpenSSH's MaxAuthTries
 CONNECTIONS_MAX: Final = 1_000  # for the gateway as a whole
 
+# -- the door -----------------------------------------------------------------------------------
+SFTP_PACKET_SLACK_BYTES: Final = 1_024  # a WRITE's own fields beside 256 KiB of data
+SFTP_NAMES_BYTES_MAX: Final = 192 * 1024  # of one READDIR reply; OpenSSH takes 256 KiB
+SFTP_REPLIES_BYTES: Final = 256 * 1024  # replies gathered before they are written
+SFTP_BACKLOG_BYTES_MAX: Final = 512 * 1024  # requests that wait; above it the channel pauses
+SFTP_TURN_S: Final = 0.005  # one session's turn before others get the loop
+IDLE_TIMEOUT_S: Final = 1_800  # without a request; AWS Transfer's
+AUTH_FAILURE_S: Final = 0.01  # a refusal takes at least this long, whatever was looked up
+AUTH_REQUESTS_MAX: Final = 24  # of any method, per connection
+PREAUTH_BYTES_MAX: Final = 1024 * 1024  # received before authentication
+CHANNEL_WINDOW_BYTES: Final = 2 * 1024 * 1024  # what a client may send ahead on a channel
+CHANNEL_PACKET_BYTES: Final = 32 * 1024  # of one channel-data packet
+TRANSPORT_GATHER_BYTES: Final = 256 * 1024  # SSH packets that share one write
+TRANSPORT_BUFFER_BYTES_MAX: Final = 1024 * 1024  # unsent bytes above which replies wait
+TRANSPORT_LINGER_S: Final = 2  # for the last bytes of a connection that ends
+
 # -- uploads ------------------------------------------------------------------------------------
 REORDER_WINDOW_BYTES: Final = 16 * 1024 * 1024
 UPLOAD_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024  # above it the channel stops reading
@@ -37,7 +53,7 @@ SEGMENT_BYTES: Final = 64 * 1024  # one AES-GCM segment of a part
 INLINE_OBJECT_BYTES_MAX: Final = 64 * 1024  # ciphertext that lies in the index row itself
 OBJECT_KEY_BYTES_MAX: Final = 1_024  # S3
 LIST_KEYS_MAX: Final = 1_000  # S3 ListObjectsV2 page
-PART_BUFFER_BYTES: Final = 16 * 64 * 1024  # ciphertext that one write to a part's file carries
+PART_BUFFER_BYTES: Final = 4 * 64 * 1024  # of ciphertext, per upload; more is not faster (measured)
 EXTENTS_MAX: Final = 1_024  # of one object; more scattered writes are refused
 HOLE_BYTES_MAX: Final = 1024**3  # never written bytes of one object, which SHA-256 must pass over
 HELD_PIECE_OVERHEAD_BYTES: Final = 256  # what a piece out of order costs beside its bytes
@@ -95,3 +111,18 @@ WAREHOUSE_LOCK_WAIT_S: Final = 5  # a predecessor that is just ending still hold
 
 # -- warehouse.sql ------------------------------------------------------------------------------
 WAREHOUSE_SQL_CHARS_MAX: Final = 1024 * 1024  # one script; 1.6 s to cut into words
+
+# -- loading ------------------------------------------------------------------------------------
+LOAD_READ_BYTES: Final = 1024 * 1024  # of an object, read, decoded and turned into rows at a time
+LOAD_BATCH_ROWS: Final = 20_000  # handed to the warehouse at a time by the plain tokenizers
+RECORD_CHARS_MAX: Final = 16 * 1024 * 1024  # of one CSV record or JSON value; Snowflake's VARCHAR
+GZIP_RATIO_MAX: Final = 250  # a gzip that grows by more, beyond the next figure, is a bomb
+GZIP_FREE_BYTES: Final = 64 * 1024 * 1024  # of expanded text, whatever the ratio
+LOAD_ERRORS_KEPT_MAX: Final = 100  # row errors with their text on a receipt; all are counted
+LOAD_PAGE: Final = 64  # pending landings looked at in one step of the loader
+LOAD_STEP_S: Final = 0.25  # after which a step returns between two landings
+LOAD_RETRY_S: Final = 1.0  # after a fault of disk or warehouse; doubles each time
+LOAD_RETRY_S_MAX: Final = 60.0
+WAREHOUSE_MEMORY_MIB: Final = 512  # DuckDB's memory_limit; beyond it spills, encrypted
+WAREHOUSE_THREADS: Final = 2
+QUERY_ROWS_MAX: Final = 100_000  # of one answer; more is cut, and said

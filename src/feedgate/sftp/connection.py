@@ -1,0 +1,255 @@
+"""One SSH connection: who it is, its channels, its events, its end.
+
+Everything that SSH offers besides SFTP is refused: by asyncssh's defaults (shell, exec, every kind
+of forwarding), by options (pty, agent, X11) or by ``hardening`` (environment).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import asyncssh
+
+from feedgate.files.home import HomeDirectory, SessionContext
+from feedgate.identity.users import GatewayUser
+from feedgate.sftp.authentication import Authenticator, Identity
+from feedgate.sftp.channel import SftpChannel
+from feedgate.sftp.events import ConnectionEvents, SessionEvents
+from feedgate.sftp.hardening import negotiated_kex, refuse_environment
+from feedgate.sftp.session import SftpSession
+from feedgate.sftp.transport import WIRE, Wire
+
+__all__ = ["Login", "SshServer", "Surroundings"]
+
+
+class Login(Protocol):
+    """What the door asks at a login. Form: ``gateway.login.GatewayLogin``."""
+
+    def user(self, user_name: str) -> GatewayUser | None:
+        """The user as served now, disabled ones included, or None."""
+        ...
+
+    def open_home(self, context: SessionContext) -> HomeDirectory:
+        """The home directory of one SFTP session.
+
+        Raises:
+            AccessDenied: the user's role cannot be assumed.
+        """
+        ...
+
+    def still_valid(self, user_name: str, fingerprint: str) -> bool:
+        """Whether that user may still be connected with that SSH key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a connection needs of its door."""
+
+    login: Login
+    events: ConnectionEvents
+    server_id: str
+    banner: str | None
+    signature_algorithms: frozenset[bytes]
+    channels_max: int
+    window_bytes: int
+    packet_bytes: int
+    now: Callable[[], float]
+    opened: Callable[[SshServer], None]
+    closed: Callable[[SshServer], None]
+
+
+_KEX_MESSAGES: Final = {  # asyncssh's word → AWS's message; the first two are documented
+    "key exchange": "no matching key exchange method found",
+    "host key": "no matching host key type found",
+    "encryption": "no matching cipher found",
+    "MAC": "no matching MAC found",
+    "compression": "no matching compression method found",
+}
+_NO_MATCH: Final = re.compile(r"No matching ([\w ]+?) algorithm found.* received (.*)")
+
+
+class SshServer(asyncssh.SSHServer):
+    """asyncssh's owner object of one connection."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
+        self._connection: asyncssh.SSHServerConnection | None = None
+        self._wire: Wire | None = None
+        self._authenticator: Authenticator | None = None
+        self._source_ip = ""
+        self._banner_sent = False
+        self.identity: Identity | None = None
+        self.session_id = secrets.token_hex(8)
+        self.channels: set[SftpChannel] = set()
+        self.active_at = asyncio.get_running_loop().time()
+        self._events = surroundings.events.with_fields(session_id=self.session_id)
+
+    # -- the door's view ------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a file is open or a request waits."""
+        return any(channel.busy for channel in self.channels)
+
+    def disconnect(self, reason: str) -> None:
+        """Say why, and close. Sessions abandon what is open."""
+        if self._connection is not None:
+            self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+
+    # -- opening and authentication -------------------------------------------------------------
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._wire = conn.get_extra_info(WIRE)
+        peer = conn.get_extra_info("peername")
+        self._source_ip = str(peer[0]) if peer else ""
+        self._authenticator = Authenticator(
+            user=self._around.login.user,
+            signature_algorithms=self._around.signature_algorithms,
+            events=self._events.with_fields(source_ip=self._source_ip),
+            too_many=self._too_many_tries,
+        )
+        self._around.opened(self)
+
+    def _too_many_tries(self) -> None:
+        # not at once: asyncssh is in the middle of answering the try that was one too many
+        asyncio.get_running_loop().call_soon(self._disconnect_tries)
+
+    def _disconnect_tries(self) -> None:
+        if self._connection is not None and self.identity is None:
+            self._connection.disconnect(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
+            )
+
+    def begin_auth(self, username: str) -> bool:
+        """Every user must authenticate, unknown ones too: False would let them in without."""
+        del username
+        if self._around.banner is not None and not self._banner_sent:
+            assert self._connection is not None
+            self._banner_sent = True
+            self._connection.send_auth_banner(self._around.banner)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        assert self._authenticator is not None
+        self._authenticator.count_request()
+        return True
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Asked for keys that are only offered as well: the answer is no proof of anything."""
+        assert self._authenticator is not None
+        return await self._authenticator.validate(username, key)
+
+    def auth_completed(self) -> None:
+        assert self._connection is not None
+        assert self._authenticator is not None
+        user_name = self._connection.get_extra_info("username")
+        identity = self._authenticator.identity(user_name)
+        if identity is None:
+            self._events.error("authentication without a verified signature", user=user_name)
+            self.disconnect("authentication failed")
+            return
+        self.identity = identity
+        if self._wire is not None:
+            self._wire.authenticated = True
+        self.active_at = asyncio.get_running_loop().time()
+        self._events = self._events.with_fields(user=user_name)
+        self._connected(identity)
+
+    def _connected(self, identity: Identity) -> None:
+        connection = self._connection
+        assert connection is not None
+        user = identity.user.user
+        ciphers = (
+            connection.get_extra_info("recv_cipher"),
+            connection.get_extra_info("send_cipher"),
+        )
+        self._events.emit(
+            "CONNECTED",
+            role=user.role_arn,
+            ciphers=",".join(map(str, ciphers)),
+            client=connection.get_extra_info("client_version"),
+            source_ip=self._source_ip,
+            home_dir="/" if user.home_directory_type == "LOGICAL" else user.home_directory,
+            user_policy=user.policy,
+            ssh_public_key=identity.key_body,
+            ssh_public_key_fingerprint=identity.fingerprint,
+            ssh_public_key_type=identity.key_type,
+            kex=negotiated_kex(connection),
+        )
+
+    # -- channels -------------------------------------------------------------------------------
+
+    def session_requested(
+        self,
+    ) -> tuple[asyncssh.SSHServerChannel[bytes], asyncssh.SSHServerSession[bytes]]:
+        """One more channel; AWS Transfer too stops at ten on a connection.
+
+        Raises:
+            asyncssh.ChannelOpenError: there are enough, or nobody has authenticated.
+        """
+        if self.identity is None or self._connection is None or self._wire is None:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not authenticated"
+            )
+        if len(self.channels) >= self._around.channels_max:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, "too many sessions on this connection"
+            )
+        session = SftpChannel(
+            open_session=self._open_session,
+            outlet=self._wire,
+            events=self._events,
+            on_request=self._active,
+            on_end=self.channels.discard,
+        )
+        channel = self._connection.create_server_channel(
+            None, "strict", self._around.window_bytes, self._around.packet_bytes
+        )
+        refuse_environment(channel)
+        self.channels.add(session)
+        return channel, session
+
+    def _active(self) -> None:
+        self.active_at = asyncio.get_running_loop().time()
+
+    def _open_session(self) -> SftpSession:
+        assert self.identity is not None
+        assert self._connection is not None
+        context = SessionContext(
+            user=self.identity.user,
+            session_id=self.session_id,
+            ssh_key_fingerprint=self.identity.fingerprint,
+            client_version=str(self._connection.get_extra_info("client_version") or ""),
+            source_ip=self._source_ip,
+            server_id=self._around.server_id,
+        )
+        home = self._around.login.open_home(context)
+        return SftpSession(home, SessionEvents(self._events), now=self._around.now)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.identity is not None:
+            self._events.emit("DISCONNECTED")
+        elif isinstance(exc, asyncssh.KeyExchangeFailed):
+            self._key_exchange_failed(exc)
+        self._connection = None
+        self._around.closed(self)
+
+    def _key_exchange_failed(self, error: asyncssh.KeyExchangeFailed) -> None:
+        """AWS's KEX_FAILURE; ``kex`` holds what the client offered of the kind that was missing."""
+        found = _NO_MATCH.match(error.reason)
+        message = _KEX_MESSAGES.get(found[1], error.reason) if found else error.reason
+        self._events.emit(
+            "KEX_FAILURE",
+            source_ip=self._source_ip,
+            message=message,
+            kex=found[2] if found else None,
+        )

@@ -1,0 +1,63 @@
+"""What asyncssh 2.24.1 leaves open and offers no option for; each item is tested.
+
+- Diffie-Hellman group exchange serves 1,024-bit groups to who asks; RFC 8270 forbids less than
+  2,048 bits, and AWS's policies list the method.
+- An ``env`` request is accepted and kept, in any number.
+- The negotiated key-exchange method and the client's offer are not told to the application.
+
+These touch private names of asyncssh, and are written so that a missing one is noticed: the first
+two fail loudly at start, the third gives None.
+"""
+
+# ruff: noqa: SLF001 - what this module is for
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncssh
+from asyncssh import kex_dh
+
+__all__ = ["negotiated_kex", "refuse_environment", "require_safe_groups", "require_version"]
+
+_GROUP_BITS_MIN: Final = 2048
+_VERSION_MIN: Final = (2, 24, 1)
+
+
+def require_version() -> None:
+    """Security floor: 2.24.1 fixes an escape from the root directory and a wrong-user race."""
+    version = tuple(int(part) for part in asyncssh.__version__.split(".")[:3])
+    assert version >= _VERSION_MIN, f"asyncssh {asyncssh.__version__} has known holes"
+
+
+def require_safe_groups() -> None:
+    """Take the short groups out of group exchange, process-wide; idempotent."""
+    module: Any = kex_dh
+    groups = tuple(group for group in module._dh_gex_groups if group[0] >= _GROUP_BITS_MIN)
+    assert groups, "asyncssh has no group of 2,048 bits or more"
+    module._dh_gex_groups = groups
+    # what it falls back to when the client's maximum is below every group
+    assert hasattr(module, "_group1_g")
+    assert hasattr(module, "_group1_p")
+    _, module._group1_g, module._group1_p = groups[0]
+
+
+def refuse_environment(channel: asyncssh.SSHServerChannel[bytes]) -> None:
+    """Answer ``env`` with SSH_MSG_CHANNEL_FAILURE."""
+    assert hasattr(channel, "_process_env_request")
+    channel._process_env_request = lambda packet: False  # type: ignore[method-assign]
+
+
+def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:
+    """The method by RFC 4253 §7.1: the client's first that the server has too; None if unknown."""
+    ours = _kex_names(getattr(connection, "_server_kexinit", b""))
+    for name in _kex_names(getattr(connection, "_client_kexinit", b"")):
+        if name in ours:
+            return name
+    return None
+
+
+def _kex_names(kexinit: bytes) -> list[str]:
+    """The first name list of an SSH_MSG_KEXINIT payload (type, cookie, lists)."""
+    size = int.from_bytes(kexinit[17:21], "big")
+    return kexinit[21 : 21 + size].decode("ascii", "replace").split(",") if size else []

@@ -1,0 +1,267 @@
+"""The SFTP door: accepted sockets in, SFTP sessions on home directories out.
+
+asyncssh is configured here and nowhere else. It never listens: ``connect`` gives each socket that
+the supervisor accepted to the connection factory which ``transport.Tunnel`` took from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncssh
+from asyncssh.encryption import get_encryption_algs
+from asyncssh.kex import get_kex_algs
+from asyncssh.mac import get_mac_algs
+
+from feedgate.errors import CouldNot
+from feedgate.limits import (
+    CHANNEL_PACKET_BYTES,
+    CHANNEL_WINDOW_BYTES,
+    CONNECTIONS_MAX,
+    IDLE_TIMEOUT_S,
+    KEEPALIVE_COUNT_MAX,
+    KEEPALIVE_INTERVAL_S,
+    LOGIN_TIMEOUT_S,
+    SFTP_CHANNELS_MAX,
+)
+from feedgate.sftp.connection import Login, SshServer, Surroundings
+from feedgate.sftp.events import ConnectionEvents
+from feedgate.sftp.hardening import require_safe_groups, require_version
+from feedgate.sftp.policies import SecurityPolicy, security_policy
+from feedgate.sftp.transport import Tunnel, Wire
+from feedgate.telemetry import EventLog
+
+__all__ = ["Login", "SftpDoor"]
+
+_DRAIN_POLL_S = 0.02
+_END_S = 5  # for sessions to abandon what is open, once all are disconnected
+
+
+class SftpDoor:
+    """Form of ``gateway.lifecycle.Door``. Used on one event loop; asyncio's or uvloop's.
+
+    ``host_keys`` are private keys in OpenSSH's PEM form. ``server_version`` is what follows
+    ``SSH-2.0-`` in the first line (AWS Transfer's is ``AWS_SFTP_1.2``). ``banner`` is the text
+    shown before authentication. ``on_event`` sees each CLOSE, as the log does.
+    """
+
+    def __init__(
+        self,
+        *,
+        host_keys: Sequence[bytes],
+        security_policy_name: str,
+        login: Login,
+        log: EventLog,
+        server_arn: str,
+        banner: str | None = None,
+        server_version: str = "feedgate",
+        on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
+        login_timeout_s: float = LOGIN_TIMEOUT_S,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        connections_max: int = CONNECTIONS_MAX,
+        channels_max: int = SFTP_CHANNELS_MAX,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._host_keys = host_keys
+        self._policy_name = security_policy_name
+        self._login = login
+        self._log = log
+        self._events = ConnectionEvents(log, {"resource_arn": server_arn}, on_event)
+        self._server_arn = server_arn
+        self._banner = banner
+        self._server_version = server_version
+        self._login_timeout_s = login_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._connections_max = connections_max
+        self._channels_max = channels_max
+        self._now = now
+        self._tunnel = Tunnel()
+        self._servers: set[SshServer] = set()
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._idle_watch: asyncio.Task[None] | None = None
+        self._draining = False
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, those that have not authenticated included."""
+        return len(self._servers)
+
+    async def start(self) -> None:
+        """Load the host keys and get ready to take connections.
+
+        Raises:
+            Unsupported: the security policy is not known.
+            CouldNot: a host key cannot be read.
+        """
+        require_version()
+        require_safe_groups()
+        policy = self._policy()
+        surroundings = Surroundings(
+            login=self._login,
+            events=self._events,
+            server_id=self._server_arn.rpartition("/")[2],
+            banner=self._banner,
+            signature_algorithms=frozenset(name.encode() for name in policy.key_algorithms),
+            channels_max=self._channels_max,
+            window_bytes=CHANNEL_WINDOW_BYTES,
+            packet_bytes=CHANNEL_PACKET_BYTES,
+            now=self._now,
+            opened=self._servers.add,
+            closed=self._closed,
+        )
+        await asyncssh.listen(
+            "",
+            0,
+            tunnel=self._tunnel,
+            config=None,
+            server_factory=lambda: SshServer(surroundings),
+            server_version=self._server_version,
+            server_host_keys=_key_pairs(self._host_keys, policy),
+            send_server_host_keys=True,
+            kex_algs=list(policy.kexs),
+            encryption_algs=list(policy.ciphers),
+            mac_algs=list(policy.macs),
+            compression_algs=None,
+            signature_algs=list(policy.key_algorithms),
+            public_key_auth=True,
+            password_auth=False,
+            kbdint_auth=False,
+            host_based_auth=False,
+            gss_host=None,
+            authorized_client_keys=None,
+            login_timeout=self._login_timeout_s,
+            keepalive_interval=KEEPALIVE_INTERVAL_S,
+            keepalive_count_max=KEEPALIVE_COUNT_MAX,
+            allow_pty=False,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            rdns_lookup=False,
+            line_editor=False,
+            encoding=None,
+        )
+        self._idle_watch = asyncio.create_task(self._watch_idle())
+
+    def _policy(self) -> SecurityPolicy:
+        policy, lost = security_policy(self._policy_name).cut(
+            ciphers=(name.decode() for name in get_encryption_algs()),
+            kexs=(name.decode() for name in get_kex_algs()),
+            macs=(name.decode() for name in get_mac_algs()),
+        )
+        if lost:
+            self._log.warning(
+                "algorithms of the security policy cannot be served here",
+                policy=policy.name,
+                algorithms=",".join(lost),
+            )
+        return policy
+
+    # -- connections ----------------------------------------------------------------------------
+
+    def connect(self, sock: socket.socket) -> None:
+        """Take over an accepted, connected TCP socket. Never raises; a surplus one is closed."""
+        if self._draining or len(self._servers) + len(self._accepting) >= self._connections_max:
+            self._reject(sock)
+            return
+        task = asyncio.get_running_loop().create_task(self._connect(sock))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    def _reject(self, sock: socket.socket) -> None:
+        reason = "the gateway is stopping" if self._draining else "too many connections"
+        try:
+            source_ip = sock.getpeername()[0]
+        except OSError:
+            source_ip = None
+        sock.close()
+        self._events.emit("CONNECTION_REJECTED", source_ip=source_ip, message=reason)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        factory = self._tunnel.factory
+        assert factory is not None, "the door is not started"
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: Wire(factory), sock)
+        except OSError as error:
+            sock.close()  # the client was gone before we looked
+            self._log.debug("a connection ended before it began", reason=str(error))
+
+    def _closed(self, server: SshServer) -> None:
+        self._servers.discard(server)
+        for task in (channel.task for channel in server.channels):
+            if task is not None:
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+
+    async def _watch_idle(self) -> None:
+        """AWS Transfer ends connections that were idle for 1,800 s."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(self._idle_timeout_s / 4, 30))
+            idle_since = loop.time() - self._idle_timeout_s
+            for server in tuple(self._servers):
+                if server.identity is not None and server.active_at < idle_since:
+                    server.disconnect("idle for too long")
+
+    def recheck(self, still_valid: Callable[[str, str], bool]) -> None:
+        """End the sessions for which ``still_valid(user_name, fingerprint)`` is False."""
+        for server in tuple(self._servers):
+            identity = server.identity
+            if identity is None:
+                continue
+            if not still_valid(identity.user.user_name, identity.fingerprint):
+                server.disconnect("access was withdrawn")
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more connections, let open files finish, then disconnect whoever is left.
+
+        A connection without an open file is disconnected at once. Returns when every session has
+        abandoned what it had open.
+        """
+        self._draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        while self._servers and loop.time() < deadline:
+            for server in tuple(self._servers):
+                if not server.busy:
+                    server.disconnect("the gateway is stopping")
+            await asyncio.sleep(_DRAIN_POLL_S)
+        for server in tuple(self._servers):
+            server.disconnect("the gateway is stopping")
+        if self._idle_watch is not None:
+            self._idle_watch.cancel()
+        if self._ending:
+            await asyncio.wait(tuple(self._ending), timeout=_END_S)
+
+
+def _key_pairs(host_keys: Sequence[bytes], policy: SecurityPolicy) -> list[asyncssh.SSHKeyPair]:
+    """A key pair for each host key algorithm of the policy, loaded once.
+
+    A pair to each algorithm, not to each key: asyncssh notes the algorithm that a client chose on
+    the pair, which connections share, so with one RSA pair two clients could sign for each other.
+    It also keeps asyncssh from offering ``ssh-rsa`` (SHA-1) where the policy does not.
+
+    Raises:
+        CouldNot: a key cannot be read.
+    """
+    by_algorithm: dict[str, asyncssh.SSHKeyPair] = {}
+    for pem in host_keys:
+        try:
+            # our own file, and its RSA check would cost a tenth of a second
+            key = asyncssh.import_private_key(pem, unsafe_skip_rsa_key_validation=True)
+        except asyncssh.KeyImportError as error:
+            raise CouldNot(f"a host key cannot be read: {error}") from error
+        for name in (algorithm.decode() for algorithm in key.sig_algorithms):
+            if name in policy.key_algorithms:
+                pair = asyncssh.load_keypairs([key])[0]
+                pair.host_key_algorithms = (name.encode(),)
+                pair.set_sig_algorithm(name.encode())
+                by_algorithm[name] = pair
+    if not by_algorithm:
+        raise CouldNot(f"no host key fits the security policy `{policy.name}`")
+    return [by_algorithm[name] for name in policy.key_algorithms if name in by_algorithm]

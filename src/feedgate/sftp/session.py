@@ -1,0 +1,353 @@
+"""Requests of one SFTP session → the user's home directory → one reply each.
+
+``OPERATIONS`` is the table: name, packet type, whether it writes, handler. Handlers share a shape:
+decode, ask the home directory, one reply, one log event. Paths go to ``files.home`` as they came.
+Anything not in the table, ``posix-rename@openssh.com`` included, is SSH_FX_OP_UNSUPPORTED.
+
+Invariants: ``answer`` is called for one request at a time; only ``_close`` closes an upload, and
+``end``, which comes after the last answer, abandons what is left.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from feedgate.errors import CouldNot, FeedgateError, NotFound, Unsupported
+from feedgate.files.home import Entry, HomeDirectory
+from feedgate.limits import (
+    OBJECT_BYTES_MAX,
+    SFTP_HANDLES_MAX,
+    SFTP_NAMES_BYTES_MAX,
+    SFTP_PACKET_BYTES_MAX,
+    SFTP_PATH_BYTES_MAX,
+    SFTP_READ_BYTES_MAX,
+    SFTP_WRITE_BYTES_MAX,
+)
+from feedgate.sftp import packets, status
+from feedgate.sftp.attributes import decode_attributes, encode_attributes, encode_name
+from feedgate.sftp.events import SessionEvents
+from feedgate.sftp.handles import Download, Handles, Listing, Upload
+from feedgate.sftp.packets import Fields, MalformedError, Request, string
+
+__all__ = ["OPERATIONS", "Operation", "SftpSession"]
+
+LIMITS_EXTENSION: Final = b"limits@openssh.com"
+
+_PFLAG_READ: Final = 0x01
+_PFLAG_WRITE: Final = 0x02
+_PFLAG_APPEND: Final = 0x04
+_PFLAG_CREATE: Final = 0x08
+_PFLAG_TRUNCATE: Final = 0x10
+_PFLAG_EXCLUSIVE: Final = 0x20
+_PFLAG_NAMES: Final = (  # AWS Transfer spells a mode by these, in alphabetical order
+    (_PFLAG_APPEND, "APPEND"),
+    (_PFLAG_CREATE, "CREATE"),
+    (_PFLAG_EXCLUSIVE, "EXCLUSIVE"),
+    (_PFLAG_READ, "READ"),
+    (_PFLAG_TRUNCATE, "TRUNCATE"),
+    (_PFLAG_WRITE, "WRITE"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A row: SFTP's name, packet type, whether it may change something, handler."""
+
+    name: str
+    packet_type: int
+    writes: bool
+    handler: Callable[[SftpSession, Request], Awaitable[bytes]]
+
+
+class SftpSession:
+    """One SFTP session of a user. Speaks packets; knows nothing of SSH."""
+
+    def __init__(
+        self, home: HomeDirectory, events: SessionEvents, *, now: Callable[[], float]
+    ) -> None:
+        self._home = home
+        self._events = events
+        self._now = now
+        self._handles = Handles()
+        self._began = False
+
+    @property
+    def transfers(self) -> int:
+        """How many files are open."""
+        return self._handles.transfers
+
+    async def answer(self, request: Request) -> bytes:
+        """The reply to one request.
+
+        Raises:
+            MalformedError: fatal; the session cannot go on.
+        """
+        if not self._began:
+            return self._begin(request)
+        operation = OPERATIONS.get(request.packet_type)
+        if operation is None:
+            if request.packet_type == packets.INIT:
+                raise MalformedError("a second INIT", fatal=True)
+            return _status(request, status.OP_UNSUPPORTED)
+        try:
+            return await operation.handler(self, request)
+        except MalformedError:
+            return _status(request, status.BAD_MESSAGE)
+        except FeedgateError as error:
+            code, text = status.status_of(error)
+            self._events.refused(operation.name, request, code, text, error)
+            return packets.status_reply(request.request_id, code, text)
+        except Exception as error:
+            self._events.failed(operation.name, error)
+            return _status(request, status.FAILURE)
+
+    async def end(self) -> None:
+        """The channel is gone: abandon uploads, close the rest, close the home. Never raises."""
+        for handle in self._handles.pop_all():
+            try:
+                if isinstance(handle, Upload):
+                    await handle.file.abandon()
+                    self._events.partial_close(handle)
+                elif isinstance(handle, Download):
+                    await handle.file.close()
+                    self._events.close(handle)
+                else:
+                    await handle.directory.close()
+            except Exception:
+                self._events.internal("a handle could not be given back", traceback.format_exc())
+        try:
+            await self._home.close()
+        except Exception:
+            self._events.internal("the home directory did not close", traceback.format_exc())
+
+    def _begin(self, request: Request) -> bytes:
+        """INIT, which must come first; whatever version is offered, 3 is spoken."""
+        if request.packet_type != packets.INIT:
+            raise MalformedError("a request before INIT", fatal=True)
+        self._began = True
+        return packets.version_reply([(LIMITS_EXTENSION, b"1")])
+
+    # -- files ----------------------------------------------------------------------------------
+
+    async def _open(self, request: Request) -> bytes:
+        fields = Fields(request.body)
+        path = _path(fields)
+        flags = fields.uint32()
+        decode_attributes(fields)
+        mode = "|".join(name for flag, name in _PFLAG_NAMES if flags & flag)
+        reads, writes = bool(flags & _PFLAG_READ), bool(flags & _PFLAG_WRITE)
+        if reads == writes or (reads and flags != _PFLAG_READ):
+            # aws facts §4: status 8 with this text
+            text = f"Cannot open file in mode: {mode}"
+            self._events.refused_open(self._home.s3_path(path), mode, text)
+            return packets.status_reply(request.request_id, status.OP_UNSUPPORTED, text)
+        self._handles.require_room()
+        handle: Upload | Download
+        if reads:
+            download = await self._home.open_read(path)
+            handle = Download(download, download.s3_path)
+        else:
+            upload = await self._home.open_write(
+                path,
+                create=bool(flags & _PFLAG_CREATE),
+                truncate=bool(flags & _PFLAG_TRUNCATE),
+                exclusive=bool(flags & _PFLAG_EXCLUSIVE),
+                append=bool(flags & _PFLAG_APPEND),
+            )
+            handle = Upload(upload, upload.s3_path)
+        self._events.open(handle, mode)
+        return packets.handle_reply(request.request_id, self._handles.add(handle))
+
+    async def _close(self, request: Request) -> bytes:
+        handle = self._handles.pop(Fields(request.body).string())
+        if isinstance(handle, Upload):
+            try:
+                await handle.file.close()
+            except Exception as error:
+                self._events.close(handle, error=error)
+                raise
+            self._events.close(handle)
+        elif isinstance(handle, Download):
+            await handle.file.close()
+            self._events.close(handle)
+        else:
+            await handle.directory.close()
+        return _status(request, status.OK)
+
+    async def _read(self, request: Request) -> bytes:
+        fields = Fields(request.body)
+        handle = self._handles.get(fields.string())
+        offset, length = fields.uint64(), fields.uint32()
+        if not isinstance(handle, Download):
+            raise CouldNot("the handle is not open for reading")
+        data = await handle.file.read(offset, min(length, SFTP_READ_BYTES_MAX))
+        if not data:
+            return _status(request, status.EOF)
+        handle.bytes_out += len(data)
+        return packets.data_reply(request.request_id, data)
+
+    async def _write(self, request: Request) -> bytes:
+        payload = request.payload
+        if payload is None:
+            raise MalformedError("a WRITE whose lengths disagree")
+        handle = self._handles.get(request.body)
+        if not isinstance(handle, Upload):
+            raise CouldNot("the handle is not open for writing")
+        size = sum(map(len, payload))
+        if request.offset + size > OBJECT_BYTES_MAX:
+            raise CouldNot("the file would be too long")
+        await handle.file.write(request.offset, payload)
+        handle.bytes_in += size
+        return _status(request, status.OK)
+
+    async def _fstat(self, request: Request) -> bytes:
+        handle = self._handles.get(Fields(request.body).string())
+        if isinstance(handle, Listing):
+            entry = Entry(b"", "directory")
+        else:
+            entry = Entry(b"", "file", handle.file.size, handle.file.modified_s)
+        return packets.attributes_reply(request.request_id, encode_attributes(entry))
+
+    async def _fsetstat(self, request: Request) -> bytes:
+        fields = Fields(request.body)
+        handle = self._handles.get(fields.string())
+        attributes = decode_attributes(fields)
+        if isinstance(handle, Listing):
+            raise CouldNot("a directory has no attributes to set")
+        await handle.file.set_attributes(attributes)
+        self._events.path("SETSTAT", handle.path)
+        return _status(request, status.OK)
+
+    # -- paths ----------------------------------------------------------------------------------
+
+    async def _stat(self, request: Request) -> bytes:
+        entry = await self._home.stat(_path(Fields(request.body)))
+        return packets.attributes_reply(request.request_id, encode_attributes(entry))
+
+    async def _setstat(self, request: Request) -> bytes:
+        fields = Fields(request.body)
+        path = _path(fields)
+        await self._home.set_attributes(path, decode_attributes(fields))
+        self._events.path("SETSTAT", self._home.s3_path(path))
+        return _status(request, status.OK)
+
+    async def _realpath(self, request: Request) -> bytes:
+        path = await self._home.realpath(_path(Fields(request.body)))
+        name = string(path) + string(path) + b"\0\0\0\0"
+        return packets.name_reply(request.request_id, [name])
+
+    async def _remove(self, request: Request) -> bytes:
+        path = _path(Fields(request.body))
+        await self._home.remove(path)
+        self._events.path("DELETE", self._home.s3_path(path))
+        return _status(request, status.OK)
+
+    async def _rename(self, request: Request) -> bytes:
+        fields = Fields(request.body)
+        old, new = _path(fields), _path(fields)
+        await self._home.rename(old, new)
+        self._events.path("RENAME", self._home.s3_path(old), self._home.s3_path(new))
+        return _status(request, status.OK)
+
+    async def _mkdir(self, request: Request) -> bytes:
+        path = _path(Fields(request.body))
+        await self._home.mkdir(path)
+        self._events.path("MKDIR", self._home.s3_path(path))
+        return _status(request, status.OK)
+
+    async def _rmdir(self, request: Request) -> bytes:
+        path = _path(Fields(request.body))
+        await self._home.rmdir(path)
+        self._events.path("RMDIR", self._home.s3_path(path))
+        return _status(request, status.OK)
+
+    # -- directories ----------------------------------------------------------------------------
+
+    async def _opendir(self, request: Request) -> bytes:
+        path = _path(Fields(request.body))
+        self._handles.require_room()
+        directory = await self._home.open_directory(path)
+        handle = Listing(directory, directory.s3_path)
+        return packets.handle_reply(request.request_id, self._handles.add(handle))
+
+    async def _readdir(self, request: Request) -> bytes:
+        handle = self._handles.get(Fields(request.body).string())
+        if not isinstance(handle, Listing):
+            raise CouldNot("the handle is not an open directory")
+        entries = handle.waiting or await handle.directory.read()
+        if not entries:
+            return _status(request, status.EOF)
+        names: list[bytes] = []
+        size = 0
+        now_s = self._now()
+        for entry in entries:
+            name = encode_name(entry, now_s)
+            size += len(name)
+            if names and size > SFTP_NAMES_BYTES_MAX:
+                break
+            names.append(name)
+        handle.waiting = entries[len(names) :]
+        return packets.name_reply(request.request_id, names)
+
+    # -- the rest -------------------------------------------------------------------------------
+
+    async def _refuse(self, request: Request) -> bytes:
+        raise Unsupported("there are no links")
+
+    async def _extended(self, request: Request) -> bytes:
+        if Fields(request.body).string() != LIMITS_EXTENSION:
+            return _status(request, status.OP_UNSUPPORTED)
+        values = (
+            SFTP_PACKET_BYTES_MAX,
+            SFTP_READ_BYTES_MAX,
+            SFTP_WRITE_BYTES_MAX,
+            SFTP_HANDLES_MAX,
+        )
+        body = b"".join(value.to_bytes(8, "big") for value in values)
+        return packets.extended_reply(request.request_id, body)
+
+    # -- the table ---------------------------------------------------------------------------------
+
+    # fmt: off
+    operations: ClassVar = (
+        Operation("OPEN",     packets.OPEN,     True,  _open),
+        Operation("CLOSE",    packets.CLOSE,    True,  _close),
+        Operation("READ",     packets.READ,     False, _read),
+        Operation("WRITE",    packets.WRITE,    True,  _write),
+        Operation("LSTAT",    packets.LSTAT,    False, _stat),
+        Operation("FSTAT",    packets.FSTAT,    False, _fstat),
+        Operation("SETSTAT",  packets.SETSTAT,  True,  _setstat),
+        Operation("FSETSTAT", packets.FSETSTAT, True,  _fsetstat),
+        Operation("OPENDIR",  packets.OPENDIR,  False, _opendir),
+        Operation("READDIR",  packets.READDIR,  False, _readdir),
+        Operation("REMOVE",   packets.REMOVE,   True,  _remove),
+        Operation("MKDIR",    packets.MKDIR,    True,  _mkdir),
+        Operation("RMDIR",    packets.RMDIR,    True,  _rmdir),
+        Operation("REALPATH", packets.REALPATH, False, _realpath),
+        Operation("STAT",     packets.STAT,     False, _stat),
+        Operation("RENAME",   packets.RENAME,   True,  _rename),
+        Operation("READLINK", packets.READLINK, False, _refuse),
+        Operation("SYMLINK",  packets.SYMLINK,  True,  _refuse),
+        Operation("EXTENDED", packets.EXTENDED, False, _extended),
+    )
+    # fmt: on
+
+
+OPERATIONS: Final = {row.packet_type: row for row in SftpSession.operations}
+
+
+def _status(request: Request, code: int) -> bytes:
+    return packets.status_reply(request.request_id, code, status.TEXTS[code])
+
+
+def _path(fields: Fields) -> bytes:
+    """A path as the client wrote it; no file can be named by one too long or with a NUL."""
+    path = fields.string()
+    if len(path) > SFTP_PATH_BYTES_MAX:
+        raise NotFound("the path is too long")
+    if b"\0" in path:
+        raise NotFound("the path holds a NUL")
+    return path
