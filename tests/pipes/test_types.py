@@ -320,7 +320,7 @@ def test_casts_that_make_no_sense_are_refused() -> None:
     """A pair of types without a cast is refused by name."""
     with pytest.raises(Unsupported, match="from DATE to NUMBER"):
         cast("x", SqlType("DATE"), SqlType("NUMBER"), {})
-    with pytest.raises(Unsupported, match="does not become OBJECT"):
+    with pytest.raises(Unsupported, match="from VARCHAR to OBJECT"):
         convert("x", column("OBJECT"), {}, parse_variant=False)
 
 

@@ -59,15 +59,17 @@ class CopyPlan:
     def fault_sql(self) -> str:
         """STRUCT(column_name, position, message, code) of a failed row's first fault, else NULL."""
         branches = [
-            f"WHEN {each.conversion.error_sql} THEN struct_pack("
-            f"column_name := {literal(column_label(self.table, each.position))},"
-            f" position := {each.position}, message := {each.conversion.message_sql},"
-            f" code := {each.conversion.code_sql})"
+            f"WHEN {each.conversion.error_sql} THEN {{"
+            f"'column_name': {literal(column_label(self.table, each.position))},"
+            f" 'position': {each.position}, 'message': {each.conversion.message_sql},"
+            f" 'code': {each.conversion.code_sql}}}"
             for each in self.targets
             if each.conversion.can_fail
         ]
         if not branches:
-            nothing = "STRUCT(column_name VARCHAR, position INTEGER, message VARCHAR, code VARCHAR)"
+            nothing = (
+                'STRUCT(column_name VARCHAR, "position" INTEGER, message VARCHAR, code VARCHAR)'
+            )
             return f"CAST(NULL AS {nothing})"
         return f"(CASE {' '.join(branches)} END)"
 

@@ -27,6 +27,7 @@ from feedgate.pipes.functions import (
     as_type,
     choose,
     guarded,
+    require_text,
 )
 from feedgate.pipes.types import SqlType
 from feedgate.stack.sql_reader import Cursor, shown
@@ -370,6 +371,8 @@ class _Compiler:
         self.cursor.expect("AS")
         target = SqlType(*read_type(self.cursor))
         self.cursor.expect(")")
+        if word == "TRY_CAST":
+            require_text(value)
         done = as_type(value, target, self.given.options)
         if word == "CAST":
             return done

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from feedgate.errors import Unsupported
 from feedgate.pipes.conversion import Conversion, all_of, literal, valid
-from feedgate.pipes.types import SqlType, cast, duckdb_type
+from feedgate.pipes.types import SqlType, cast, duckdb_type, parse_json
 
 __all__ = [
     "BOOLEAN",
@@ -27,6 +27,7 @@ __all__ = [
     "as_type",
     "choose",
     "guarded",
+    "require_text",
 ]
 
 VARCHAR: Final = SqlType("VARCHAR")
@@ -231,10 +232,19 @@ def _iff(arguments: Sequence[Typed], _options: Options) -> Typed:
 # -- conversions --------------------------------------------------------------------------------
 
 
+def require_text(value: Typed) -> None:
+    """Snowflake's TRY_ functions take text only. Raises ``Unsupported``."""
+    if value.type.name not in ("VARCHAR", "NULL"):
+        raise Unsupported(
+            f"a TRY_ function takes VARCHAR, not {value.type.name}", hint="cast it: $1:a::VARCHAR"
+        )
+
+
 def _lenient(build: Build) -> Build:
     """TRY_: the conversion's own fault becomes NULL; those of its argument stand."""
 
     def lenient(arguments: Sequence[Typed], options: Options) -> Typed:
+        require_text(arguments[0])
         done = build(arguments, options)
         return Typed(
             all_of([each.conversion for each in arguments], done.conversion.value_sql), done.type
@@ -272,8 +282,9 @@ def _to_number(arguments: Sequence[Typed], options: Options) -> Typed:
     return as_type(arguments[0], SqlType("NUMBER", precision, scale), options)
 
 
-def _parse_json(arguments: Sequence[Typed], options: Options) -> Typed:
-    return as_type(as_text(arguments[0]), VARIANT, options)
+def _parse_json(arguments: Sequence[Typed], _options: Options) -> Typed:
+    given = as_text(arguments[0])
+    return Typed(given.conversion.then(lambda sql: parse_json(sql, VARIANT)), VARIANT)
 
 
 def _now(sql: str, result: SqlType) -> Build:
@@ -309,6 +320,7 @@ def _conversions() -> dict[str, Function]:
 FUNCTIONS: Final[Mapping[str, Function]] = {
     **_conversions(),
     "TO_VARCHAR": Function(1, 1, _to(VARCHAR)),
+    "TO_VARIANT": Function(1, 1, _to(VARIANT)),
     "TO_CHAR": Function(1, 1, _to(VARCHAR)),
     "PARSE_JSON": Function(1, 1, _parse_json),
     "TRY_PARSE_JSON": Function(1, 1, _lenient(_parse_json)),

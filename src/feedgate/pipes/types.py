@@ -36,6 +36,7 @@ __all__ = [
     "default_sql",
     "duckdb_type",
     "not_null",
+    "parse_json",
     "storage_type",
 ]
 
@@ -125,13 +126,8 @@ def convert(
     """
     target = column_type(column)
     given = source or SqlType("VARCHAR")
-    if target.name in _SEMI_STRUCTURED and given.name == "VARCHAR" and not parse_variant:
-        if target.name != "VARIANT":
-            raise Unsupported(
-                f"column `{column.name}`: VARCHAR does not become {target.name} by itself",
-                hint="use PARSE_JSON",
-            )
-        converted = valid(f"to_json({expr_sql})")
+    if target.name in _SEMI_STRUCTURED and given.name == "VARCHAR" and parse_variant:
+        converted = parse_json(expr_sql, target)
     else:
         converted = cast(expr_sql, given, target, options)
     return converted if column.nullable else not_null(converted)
@@ -173,6 +169,8 @@ def cast(expr_sql: str, source: SqlType, target: SqlType, options: Mapping[str, 
     Raises:
         Unsupported: the pair of types is not cast here.
     """
+    if source.name == "VARCHAR" and target.name in _SEMI_STRUCTURED:
+        return _json(expr_sql, source, target, options)
     if source.name == "VARCHAR":
         return _from_text(expr_sql, target, options)
     if source.name in _SEMI_STRUCTURED:
@@ -274,8 +272,11 @@ def _text_binary(x: str, target: SqlType, options: Mapping[str, Any]) -> Convers
     return all_of((decoded, too_long), decoded.value_sql)
 
 
-def _text_json(x: str, target: SqlType, _options: Mapping[str, Any]) -> Conversion:
-    """PARSE_JSON: an empty text is NULL, and an object that names a key twice is refused."""
+def parse_json(x: str, target: SqlType) -> Conversion:
+    """PARSE_JSON of a VARCHAR expression, then the cast to VARIANT, OBJECT or ARRAY.
+
+    An empty text is NULL, and an object that names a key twice is refused.
+    """
     empty = f"trim({x}, {literal(chr(32) + chr(9) + chr(10) + chr(13))}) = ''"
     sound = f"(CASE WHEN NOT ({empty}) AND json_valid({x}) THEN {x} END)"
     parsed = f"CAST({sound} AS JSON)"
@@ -312,9 +313,6 @@ _TEXT: dict[str, _Text] = {
     "TIMESTAMP_LTZ": _text_timestamp,
     "TIMESTAMP_TZ": _text_timestamp,
     "BINARY": _text_binary,
-    "VARIANT": _text_json,
-    "OBJECT": _text_json,
-    "ARRAY": _text_json,
 }
 
 
@@ -381,9 +379,11 @@ def _plain(x: str, _source: SqlType, target: SqlType, _options: Mapping[str, Any
     return valid(f"CAST({x} AS {duckdb_type(target)})")
 
 
-def _json(x: str, _source: SqlType, target: SqlType, _options: Mapping[str, Any]) -> Conversion:
+def _json(x: str, source: SqlType, target: SqlType, _options: Mapping[str, Any]) -> Conversion:
     if target.name != "VARIANT":
-        raise Unsupported(f"a cast to {target.name} is not done here", hint="use PARSE_JSON")
+        raise Unsupported(
+            f"a cast from {source.name} to {target.name} is not done here", hint="use PARSE_JSON"
+        )
     return valid(f"to_json({x})")
 
 

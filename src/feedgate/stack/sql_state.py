@@ -159,4 +159,6 @@ class Declared:
 
 
 def _folded(name: Any) -> str:
+    if isinstance(name, Name):
+        name = (name.database, name.schema, name.name)
     return ("\0".join(name) if isinstance(name, tuple) else str(name)).casefold()
