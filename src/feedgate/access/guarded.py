@@ -10,7 +10,7 @@ exist, by the KMS key that wraps them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from feedgate.access.actions import CALLS, Stage
 from feedgate.access.authorize import Judge, asker_of
@@ -82,8 +82,18 @@ class GuardedBucket:
 
     def open(self, key: str) -> ObjectReader | None:
         """Open an object for reading, or None where there is none and the principal may list."""
+        return self._open(key, lambda: self._bucket.open(key))
+
+    def open_landed(self, key: str, object_id: str, version_id: str) -> ObjectReader | None:
+        """Open what landed under ``key``, though another object may have taken the key since.
+
+        Judged as reading ``key``, the name under which it was offered to the pipes.
+        """
+        return self._open(key, lambda: self._bucket.open_version(object_id, version_id))
+
+    def _open(self, key: str, find: Callable[[], ObjectReader | None]) -> ObjectReader | None:
         self._ask("open", key, only="s3:")
-        reader = self._bucket.open(key)
+        reader = find()
         if reader is None:
             self._ask("list", key)
             return None

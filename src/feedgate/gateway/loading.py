@@ -127,9 +127,13 @@ class _LoaderProcess:
         stage = declared.stages[pipe.copy.stage]
         integration = declared.integrations[stage.integration]
         session = role_session_for_integration(
-            self._services.stack, integration.role_arn, judge=self._services.judge
+            self._services.stack,
+            integration.role_arn,
+            judge=self._services.judge,
+            external_id=integration.external_id,
         )
-        reader = self._services.guarded(session)[landing.bucket].open(landing.key)
+        bucket = self._services.guarded(session)[landing.bucket]
+        reader = bucket.open_landed(landing.key, landing.object_id, landing.version_id)
         if reader is None:
             raise NotFound(
                 f"`s3://{landing.bucket}/{landing.key}` was removed before it was loaded"

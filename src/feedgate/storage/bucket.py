@@ -126,6 +126,10 @@ class Bucket(Protocol):
         """Open the current version, or None where there is none."""
         ...
 
+    def open_version(self, object_id: str, version_id: str) -> ObjectReader | None:
+        """Open one version, current or replaced, wherever it was moved; None when it is gone."""
+        ...
+
     def begin_upload(
         self, key: str, *, owner: str, metadata: Mapping[str, str] | None = None
     ) -> Upload:
