@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -456,6 +457,33 @@ def test_sqlite_with_the_wal_race_is_refused(version: str, sound: bool) -> None:
     else:
         with pytest.raises(errors.CouldNot):
             _refuse_affected(version)
+
+
+@pytest.mark.crash
+def test_torn_end_of_the_wal_loses_only_what_it_held(database: Database, tmp_path: Path) -> None:
+    """A WAL whose end was torn off by a power cut opens with every commit before the tear."""
+    for n in range(3):
+        database.write_now(insert(n))
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    for name in ("feedgate.sqlite", "feedgate.sqlite-wal"):
+        shutil.copyfile(database.path.with_name(name), torn / name)
+    wal = torn / "feedgate.sqlite-wal"
+    os.truncate(wal, wal.stat().st_size - 100)
+    reopened = Database(torn)
+    assert numbers(reopened) == [0, 1]
+    reopened.write_now(insert(5))
+    assert numbers(reopened) == [0, 1, 5]
+    reopened.close()
+
+
+def test_unusable_folders_are_refused_in_words(tmp_path: Path) -> None:
+    """A folder that is not there, and a file that is no database, are our errors."""
+    with pytest.raises(errors.CouldNot, match="No such file"):
+        Database(tmp_path / "absent")
+    (tmp_path / "feedgate.sqlite").write_bytes(b"not a database, but long enough to be read" * 100)
+    with pytest.raises(errors.Integrity):
+        Database(tmp_path)
 
 
 def test_every_apsw_exception_has_a_row() -> None:

@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from feedgate import limits
 from feedgate.errors import Conflict, CouldNot, Integrity, NotFound
-from feedgate.kms.envelope import DATA_KEY_BYTES, DataKey
+from feedgate.kms.envelope import DATA_KEY_BYTES, DataKey, KmsKey
 
 __all__ = ["KeyState", "Keyring", "KeyringKey", "KmsKeyInfo", "KmsKeyVersion"]
 
@@ -338,6 +338,12 @@ class KeyringKey:
                 except InvalidTag:
                     pass
         raise Integrity(f"a wrapped data key does not verify under the KMS key `{self.arn}`")
+
+
+if TYPE_CHECKING:  # the type checker holds the form to its protocol
+
+    def _is_a_kms_key(key: KeyringKey) -> KmsKey:
+        return key
 
 
 def _version(number: int, now_ms: int) -> KmsKeyVersion:

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from feedgate.database import Database, Transaction
 from feedgate.errors import CouldNot, Integrity, NotFound
 from feedgate.kms.envelope import KmsKey
 from feedgate.storage import index
-from feedgate.storage.bucket import Listing, ObjectInfo, StagedObject
+from feedgate.storage.bucket import Bucket, Listing, ObjectInfo, StagedObject
 from feedgate.storage.index import MIGRATIONS, VersionRow
 from feedgate.storage.partfiles import PartFiles, SpaceFloor
 from feedgate.storage.reader import EmbeddedReader, open_version
@@ -209,3 +210,9 @@ class EmbeddedBucket:
         index.supersede(tx, self.name, target_bytes)
         index.rekey_version(tx, moved)
         return moved.info
+
+
+if TYPE_CHECKING:  # the type checker holds the form to its protocol
+
+    def _is_a_bucket(bucket: EmbeddedBucket) -> Bucket:
+        return bucket
