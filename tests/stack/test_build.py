@@ -449,6 +449,12 @@ def mapping(*pairs: tuple[str, str]) -> list[dict[str, str]]:
             "`DependsOn` names no resource: `Gone`",
             id="DependsOn",
         ),
+        pytest.param(
+            {"Bucket": {"Type": "AWS::S3::Bucket", "DependsOn": [[]]}},
+            "`DependsOn` names no resource",
+            id="DependsOn list",
+        ),
+        pytest.param({"Bucket__BucketName": {}}, "`BucketName` must be text", id="name object"),
         pytest.param({"User__UserName": "x"}, "`x` is no user name", id="short user name"),
         pytest.param({"User__UserName": "root"}, "`root` is no user name", id="root"),
         pytest.param({"User__UserName": "../etc"}, "`../etc` is no user name", id="path"),

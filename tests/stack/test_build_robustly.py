@@ -77,7 +77,7 @@ def mangled(draw: st.DrawFn) -> dict[str, Any]:
             for key in above:
                 node = node[key]
             if draw(st.booleans()):
-                node[last] = draw(ODD)
+                node[last] = copy.deepcopy(draw(ODD))
             else:
                 del node[last]
         except (KeyError, IndexError, TypeError):

@@ -194,6 +194,8 @@ class _Builder:
         errors = [finding for finding in self._findings if finding.severity == "error"]
         if errors or server is None:
             raise DefinitionError(errors)
+        assert len(nodes) == len(self._present), "a resource was lost without a fault"
+        assert all(is_known(node.properties) for node in nodes), "a value was lost without a fault"
         return Stack(
             name=self._place.stack_name,
             account=self._place.account,
@@ -260,7 +262,9 @@ class _Builder:
             if attribute == "DependsOn":
                 names = value if isinstance(value, list) else [value]
                 for name in names:
-                    if name not in self._template.section("Resources"):
+                    if not isinstance(name, str) or (
+                        name not in self._template.section("Resources")
+                    ):
                         self._resolver.fault(f"`DependsOn` names no resource: `{name}`", here)
                     elif name in self._present:
                         self._resolver.edges.setdefault(str(path[1]), set()).add(name)

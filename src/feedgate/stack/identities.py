@@ -15,7 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from feedgate.stack.intrinsics import CHAIN_MAX, NO_VALUE, UNKNOWN, Identity, Resolver
+from feedgate.stack.intrinsics import (
+    CHAIN_MAX,
+    NO_VALUE,
+    UNKNOWN,
+    Identity,
+    Resolver,
+    is_known,
+)
 from feedgate.stack.template import Template
 
 __all__ = ["OVERRIDABLE", "Identities", "Place", "partition_of"]
@@ -156,7 +163,12 @@ class Identities:
             return None
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        return value if isinstance(value, str) else UNKNOWN
+        if isinstance(value, str):
+            return value
+        if is_known(value):
+            path = ("Resources", logical_id, "Properties", prop)
+            self._resolver.fault(f"`{prop}` must be text", path)
+        return UNKNOWN
 
     @property
     def place(self) -> Place:
