@@ -85,7 +85,7 @@ def mangled(draw: st.DrawFn) -> dict[str, Any]:
     return template
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mangled())
 def test_a_mangled_template_never_crashes(template: dict[str, Any]) -> None:
     """The builder answers any template with a stack or with findings that have a message."""

@@ -1,1 +1,5 @@
-"""What concerns AWS itself: cfn-lint now, change sets later."""
+"""What concerns AWS itself: ``lint`` asks cfn-lint what CloudFormation would say.
+
+May not: run anything locally. Before it: ``stack.template``. After it: ``cli``.
+Invariant: cfn-lint is optional and is imported only when asked.
+"""
