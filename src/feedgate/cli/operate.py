@@ -252,7 +252,6 @@ def _serve(options: GatewayOptions, application: Application) -> None:
     supervisor = Supervisor(
         options,
         log,
-        housekeeping=housekeeping,
         on_event=_print_event if on_terminal() else lambda _event: None,
     )
 
@@ -272,6 +271,7 @@ def _serve(options: GatewayOptions, application: Application) -> None:
     try:
         supervisor.run(prepare, opened)
     finally:
+        housekeeping.stop()
         database.close()
 
 

@@ -1,13 +1,20 @@
-"""What the supervisor does once a minute: garbage, and KMS keys whose window has passed."""
+"""What goes on beside serving, in a thread of the supervisor: garbage, rotation of KMS keys.
+
+Only the supervisor deletes parts. Its own thread, because unlinking a large file takes longer than
+an accept should wait.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 
 from feedgate.database import Database
+from feedgate.errors import FeedgateError
 from feedgate.gateway.folder import DataFolder
 from feedgate.kms.keyring import Keyring
 from feedgate.ledger.store import Ledger
+from feedgate.limits import HOUSEKEEPING_S
 from feedgate.storage.garbage import collect, recover
 from feedgate.telemetry import EventLog
 
@@ -15,23 +22,37 @@ __all__ = ["Housekeeping"]
 
 
 class Housekeeping:
-    """Callable by the supervisor; only it deletes parts."""
+    """Runs from ``start``, under the run lock, until ``stop``."""
 
     def __init__(self, folder: DataFolder, database: Database, log: EventLog) -> None:
         self._folder = folder
         self._database = database
         self._log = log
+        self._ledger = Ledger(database)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
-        """At the start of a gateway no upload has an owner; the run lock is held."""
+        """Give up the uploads of a gateway that died, then begin."""
         if expired := recover(self._database):
-            self._log.info("uploads that a crash cut short were given up", uploads=expired)
+            self._log.info("gave up uploads that a crash cut short", uploads=expired)
+        self._thread.start()
 
-    def __call__(self) -> None:
-        now_ms = int(time.time() * 1000)
+    def stop(self) -> None:
+        """End, waiting for a round that is under way."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(HOUSEKEEPING_S):
+            try:
+                self._round(int(time.time() * 1000))
+            except FeedgateError as error:
+                self._log.error("housekeeping failed", reason=str(error))
+
+    def _round(self, now_ms: int) -> None:
         for arn in Keyring.open(self._folder.keyring).rotate_due(now_ms):
             self._log.info("rotated a KMS key", kms_key_arn=arn)
-        wanted = Ledger(self._database).wanted  # a replaced object that is not loaded yet stays
-        removed = collect(self._database, self._folder.root, now_ms, wanted=wanted)
-        if removed:
-            self._log.info("removed parts that nothing refers to", parts=removed)
+        # the bytes of a replaced object stay until its landing was loaded
+        collect(self._database, self._folder.root, now_ms, wanted=self._ledger.wanted)

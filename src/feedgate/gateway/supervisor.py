@@ -18,7 +18,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from feedgate.gateway.process import Channel
 from feedgate.limits import (
     ACCEPT_BACKLOG,
     CONNECTIONS_MAX,
-    HOUSEKEEPING_S,
     RESTART_DELAY_S,
     START_TIMEOUT_S,
 )
@@ -62,13 +61,6 @@ class _Child:
     failure: FeedgateError | None = None
 
 
-@dataclass(slots=True)
-class _Timers:
-    restart_at: dict[str, list[float]] = field(default_factory=dict)
-    housekeeping_at: float = 0.0
-    stop_by: float | None = None
-
-
 class Supervisor:
     """One run of a gateway, from the lock to exit 0."""
 
@@ -77,17 +69,15 @@ class Supervisor:
         options: GatewayOptions,
         log: EventLog,
         *,
-        housekeeping: Callable[[], None] = lambda: None,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
     ) -> None:
         self._options = options
         self._log = log
-        self._housekeeping = housekeeping
         self._on_event = on_event
         self._lock = RunLock(options.folder)
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
-        self._timers = _Timers()
+        self._restart_at: dict[str, list[float]] = {}
         self._listener: socket.socket | None = None
         self._stopping = False
         self._wake_read, self._wake_write = socket.socketpair()
@@ -226,7 +216,6 @@ class Supervisor:
         while not self._stopping:
             self._turn(1.0)
             self._restart_due()
-            self._housekeeping_due()
         self._drain()
 
     def _turn(self, timeout_s: float) -> None:
@@ -278,12 +267,12 @@ class Supervisor:
         self._children.remove(child)
         if not self._stopping:
             self._log.error(f"the {child.role} died", status=child.process.returncode)
-            due = self._timers.restart_at.setdefault(child.role, [])
+            due = self._restart_at.setdefault(child.role, [])
             due.append(time.monotonic() + RESTART_DELAY_S)
 
     def _restart_due(self) -> None:
         now = time.monotonic()
-        for role, times in self._timers.restart_at.items():
+        for role, times in self._restart_at.items():
             for due in [at for at in times if at <= now]:
                 times.remove(due)
                 child = self._spawn(role, first_life=False)
@@ -293,16 +282,6 @@ class Supervisor:
             if child.process.poll() is not None or child.failure is not None:
                 child.state = "failed"
                 self._on_child_gone(child)
-
-    def _housekeeping_due(self) -> None:
-        now = time.monotonic()
-        if now < self._timers.housekeeping_at:
-            return
-        self._timers.housekeeping_at = now + HOUSEKEEPING_S
-        try:
-            self._housekeeping()
-        except FeedgateError as error:
-            self._log.error("housekeeping failed", reason=str(error))
 
     # -- closing ------------------------------------------------------------------------------
 
