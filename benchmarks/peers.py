@@ -329,7 +329,11 @@ def scratch_folder(parent: Path, bytes_needed: int) -> Iterator[Path]:
             f"`{parent}` has {free >> 20} MiB free, the work needs {(bytes_needed >> 20) + 2048}"
             "\n  next: a smaller --size, or another --scratch DIR"
         )
-    print(f"scratch folder on {file_system}, {free >> 30} GiB free; {os.cpu_count()} CPUs")
+    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    busy = "; others are at work here, so figures will be off" if load > cpus / 4 else ""
+    print(
+        f"scratch folder on {file_system}, {free >> 30} GiB free; {cpus} CPUs, load {load:.2f}{busy}"
+    )
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
     try:
         yield folder

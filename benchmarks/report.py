@@ -95,10 +95,11 @@ def report(
     held = True
     for bound in bounds:
         if {"feedgate", bound.peer} <= set(names):
-            ours = statistics.median(seconds[bound.work, "feedgate"])
-            theirs = statistics.median(seconds[bound.work, bound.peer])
-            label = f"{bound.work}: feedgate / {bound.peer}"
-            held &= show_bound(label, ours / theirs, bound.ratio, "x")
+            ours, theirs = seconds[bound.work, "feedgate"], seconds[bound.work, bound.peer]
+            ratio = statistics.median(ours) / statistics.median(theirs)
+            runs = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+            label = f"{bound.work}: feedgate / {bound.peer} ({min(runs):.2f}-{max(runs):.2f})"
+            held &= show_bound(label, ratio, bound.ratio, "x")
     return held
 
 
@@ -106,7 +107,7 @@ def show_bound(label: str, value: float, bound: float, unit: str) -> bool:
     """Print a figure beside its bound; whether it holds."""
     held = value <= bound
     verdict = "holds" if held else "MISSED"
-    print(f"{label:<40} {value:>8.3f} {unit:<4} bound {bound:g} {unit}: {verdict}")
+    print(f"{label:<42} {value:>8.3f} {unit:<4} bound {bound:g} {unit}: {verdict}")
     return held
 
 
