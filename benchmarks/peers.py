@@ -330,10 +330,9 @@ def scratch_folder(parent: Path, bytes_needed: int) -> Iterator[Path]:
             "\n  next: a smaller --size, or another --scratch DIR"
         )
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
-    busy = "; others are at work here, so figures will be off" if load > cpus / 4 else ""
-    print(
-        f"scratch folder on {file_system}, {free >> 30} GiB free; {cpus} CPUs, load {load:.2f}{busy}"
-    )
+    print(f"scratch folder on {file_system}, {free >> 30} GiB free; {cpus} CPUs, load {load:.2f}")
+    if load > cpus / 4:
+        print("others are at work on this machine, so figures will be off")
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
     try:
         yield folder
