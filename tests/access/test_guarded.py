@@ -137,6 +137,19 @@ def test_directory_listing_reads_the_marker_and_a_plain_one_does_not(site: Any, 
         bucket.list("bob/", delimiter="/")
 
 
+def test_a_listing_is_judged_by_its_exact_prefix(site: Any, names: Any) -> None:
+    """`bob` would list `bob2/` too, so who may list `bob/*` may not list `bob`."""
+    own = {"StringLike": {"s3:prefix": "${transfer:UserName}/*"}}
+    site.session = ({**names["s3_session"][0], "Condition": own}, *site.session[1:])
+    site.put("bob2/secret")
+    judge = site.judge()
+    bucket = site.bucket(site.supplier(judge), judge)
+    assert bucket.list("bob/").objects == ()
+    for delimiter in ("", "/"):
+        with pytest.raises(AccessDenied):
+            bucket.list("bob", delimiter=delimiter)
+
+
 def test_publish_is_judged_again(site: Any, names: Any) -> None:
     """A policy that changed while the bytes came in counts at CLOSE; nothing becomes visible."""
     judge = site.judge()

@@ -34,18 +34,34 @@ ContextItems = tuple[tuple[str, ContextValue], ...]
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One judgement: who asked for what, what came of it and which statement decided."""
+    """One judgement: who asked for what, what came of it and which statement decided.
+
+    ``principal`` is an ARN or a service; ``operation`` and ``stage`` are of the table of operations.
+    """
 
     principal: str
     user: str | None
     session: str | None
-    action: str
-    resource: str
-    effect: iam.Effect
-    statement: str | None
-    reason: str
+    decision: iam.Decision
     operation: str | None = None
     stage: str | None = None
+
+    @property
+    def action(self) -> str:
+        return self.decision.request.action
+
+    @property
+    def resource(self) -> str:
+        return self.decision.request.resource
+
+    @property
+    def effect(self) -> iam.Effect:
+        return self.decision.effect
+
+    @property
+    def statement(self) -> str | None:
+        """The deciding statements; None where nobody allowed it."""
+        return "; ".join(map(str, self.decision.deciding)) or None
 
     def fields(self) -> dict[str, str]:
         """As a log line has them; nothing of the object's content."""
@@ -59,7 +75,7 @@ class AuditEvent:
             "resource": self.resource,
             "decision": self.effect.value,
             "statement": self.statement,
-            "reason": self.reason,
+            "reason": self.decision.reason(),
         }
         return {name: value for name, value in named.items() if value is not None}
 
@@ -144,11 +160,7 @@ class Judge:
                 principal=asked.service or asked.arn,
                 user=user_name,
                 session=session,
-                action=decision.request.action,
-                resource=decision.request.resource,
-                effect=decision.effect,
-                statement=_statement(decision),
-                reason=decision.reason(),
+                decision=decision,
             )
         )
 
@@ -163,7 +175,7 @@ class Judge:
         *,
         stage: Stage | None = None,
         target: str | None = None,
-        delimiter: str = "/",
+        listing: tuple[str, str] | None = None,
         kms_key_arn: str | None = None,
         only: str = "",
         audit_allowed: bool = True,
@@ -171,9 +183,10 @@ class Judge:
         """Judge every action that an operation needs, stopping at the first refusal.
 
         ``stage`` limits it to what shows at that packet, ``only`` to the actions of one service
-        (``s3:`` or ``kms:``). ``target`` is a rename's new key. ``kms_key_arn`` is the KMS key of
-        an object that exists, where it need not be the bucket's. ``audit_allowed`` False: the
-        same request was audited before, so only a refusal is told.
+        (``s3:`` or ``kms:``). ``target`` is a rename's new key. ``listing`` is the exact prefix and
+        delimiter of a listing, by default those of the directory ``key``. ``kms_key_arn`` is the
+        KMS key of an object that exists, where it need not be the bucket's. ``audit_allowed``
+        False: the same request was audited before, so only a refusal is told.
 
         Raises:
             AccessDenied: carries the decision.
@@ -185,7 +198,7 @@ class Judge:
             key,
             stage=stage,
             target=target,
-            delimiter=delimiter,
+            listing=listing,
             kms_key_arn=kms_key_arn,
             only=only,
         ):
@@ -216,7 +229,7 @@ class Judge:
         *,
         stage: Stage | None = None,
         target: str | None = None,
-        delimiter: str = "/",
+        listing: tuple[str, str] | None = None,
         kms_key_arn: str | None = None,
         only: str = "",
     ) -> Iterator[Judgement]:
@@ -240,7 +253,7 @@ class Judge:
                 context = _kms_request(stack, owned, on_key, principal.account, kms_key)
             elif requirement.on == "bucket":
                 resource = s3_arn(stack.partition, bucket)
-                context = contexts.list_context(on_key, delimiter)
+                context = contexts.list_context(*(listing or (on_key, "/")))
             else:
                 resource = s3_arn(stack.partition, bucket, on_key)
             decision = self._ask(
@@ -277,7 +290,7 @@ class Judge:
             resource_account=account,
             context={
                 **view.base,
-                **contexts.time_context(self.now()),
+                **contexts.time_context(int(self.now())),
                 "aws:ResourceAccount": account,
                 "s3:ResourceAccount": account,
                 "aws:ViaAWSService": False,
@@ -322,7 +335,7 @@ class Judge:
     def _tell(
         self, principal: Principal, decision: iam.Decision, asked: tuple[str, str] | None
     ) -> None:
-        request = decision.request
+        asked_by = decision.request.principal
         user, session = (
             (principal.user_name, principal.session_name)
             if isinstance(principal, RoleSession)
@@ -330,14 +343,10 @@ class Judge:
         )
         self._audit(
             AuditEvent(
-                principal=request.principal.session_arn or request.principal.arn,
+                principal=asked_by.session_arn or asked_by.arn,
                 user=user,
                 session=session,
-                action=request.action,
-                resource=request.resource,
-                effect=decision.effect,
-                statement=_statement(decision),
-                reason=decision.reason(),
+                decision=decision,
                 operation=asked[0] if asked else None,
                 stage=asked[1] if asked else None,
             )
@@ -366,10 +375,6 @@ def _iam_principal(principal: Principal, stack: Stack) -> iam.Principal:
         root = f"arn:{stack.partition}:iam::{principal.account}:root"
         return iam.Principal("root", principal.account, root)
     return iam.Principal("role_session", principal.account, principal.role.arn, principal.arn)
-
-
-def _statement(decision: iam.Decision) -> str | None:
-    return "; ".join(map(str, decision.deciding)) or None
 
 
 def _resource_policies(stack: Stack) -> list[Policy | None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from feedgate.access.principals import Operator, Principal
@@ -86,9 +87,10 @@ def principal_context(principal: Principal, stack: Stack) -> dict[str, ContextVa
     return context
 
 
-def time_context(now_s: float) -> dict[str, ContextValue]:
+@lru_cache(maxsize=4)
+def time_context(now_s: int) -> Mapping[str, ContextValue]:
     """``now_s`` is Unix time."""
-    return {"aws:CurrentTime": _iso(now_s), "aws:EpochTime": int(now_s)}
+    return {"aws:CurrentTime": _iso(now_s), "aws:EpochTime": now_s}
 
 
 def list_context(prefix: str, delimiter: str) -> dict[str, ContextValue]:

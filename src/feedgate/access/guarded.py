@@ -67,14 +67,14 @@ class GuardedBucket:
         start_after: str = "",
         max_keys: int = 1000,
     ) -> Listing:
-        """A page of keys.
+        """A page of keys, judged by exactly this prefix: ``bob`` also lists ``bob2/``.
 
         A supplier's listing with the delimiter ``/`` is READDIR, which reads the directory's marker
         too and so needs ``s3:GetObject`` and ``kms:Decrypt`` on it.
         """
         call = "list_directory" if delimiter == "/" else "list"
         self._judge.require(
-            self._principal, self._calls[call], self.name, prefix, delimiter=delimiter
+            self._principal, self._calls[call], self.name, prefix, listing=(prefix, delimiter)
         )
         return self._bucket.list(
             prefix, delimiter=delimiter, start_after=start_after, max_keys=max_keys

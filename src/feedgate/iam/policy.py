@@ -126,6 +126,7 @@ def parse_policy(document: Mapping[str, Any] | str, *, kind: PolicyKind, name: s
         text = json.dumps(tree, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise PolicyError(name, [f"not JSON: {error}"]) from error
+    tree = json.loads(text)  # plain types only, whatever the template's tree was made of
     _check_size(document if isinstance(document, str) else text, kind, problems)
     if kind != "bucket" and (found := _ILLEGAL_CHAR.search(text)):
         problems.append(f"U+{ord(found[0]):04X} is outside the characters that a policy may hold")
