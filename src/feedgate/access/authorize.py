@@ -36,7 +36,7 @@ ContextItems = tuple[tuple[str, ContextValue], ...]
 class AuditEvent:
     """One judgement: who asked for what, what came of it and which statement decided.
 
-    ``principal`` is an ARN or a service; ``operation`` and ``stage`` are of the table of operations.
+    ``principal`` is an ARN or a service; ``operation`` and ``stage`` are those of ``actions``.
     """
 
     principal: str
