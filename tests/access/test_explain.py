@@ -143,6 +143,23 @@ def test_what_is_pasted_heals(site: Any, operation: str, broken: Any, key: str) 
     assert found.allowed == (not found.fixes)
 
 
+def test_fixes_have_a_form_that_holds_in_every_account(site: Any) -> None:
+    """ARNs of the stack by logical id: functions in a role, Fn::Sub's text in a session policy."""
+    site.role, site.session = (), ()
+    found = explain(site, "get", "bob/a*/x")
+    by_kind: dict[str, list[Any]] = {"identity": [], "session": []}
+    for fix in found.fixes:
+        assert fix.portable is not None
+        by_kind[fix.kind].append(fix.portable["Resource"])
+    assert by_kind == {
+        "identity": [
+            {"Fn::Sub": "${LandingBucket.Arn}/bob/a${!*}/*"},
+            {"Fn::Sub": "${LandingKey.Arn}"},
+        ],
+        "session": ["${LandingBucket.Arn}/bob/a${!*}/*", "${LandingKey.Arn}"],
+    }
+
+
 def test_refused_trust_comes_first(site: Any) -> None:
     """A role that cannot be assumed is told before anything else."""
     site.transfer_trust = ()

@@ -6,21 +6,19 @@ Takes paths already resolved to (bucket, key). Nothing is audited: explaining as
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from feedgate.access.actions import (
     COMMANDS,
     OPERATIONS,
     STAGE_TEXTS,
     Asker,
-    Requirement,
 )
-from feedgate.access.authorize import Judge
+from feedgate.access.authorize import Judge, Judgement
+from feedgate.access.fixes import Fix, FixAuthor
 from feedgate.access.principals import (
-    TRANSFER_SERVICE,
     RoleSession,
     integration_session,
     integration_trust,
@@ -30,9 +28,9 @@ from feedgate.access.principals import (
     user_session,
 )
 from feedgate.errors import Finding, Source, UsageError
-from feedgate.iam.evaluate import Decision, Effect
-from feedgate.iam.policy import PolicyKind, StatementMatch
-from feedgate.stack.resources import Role, Stack, User
+from feedgate.iam.evaluate import Decision
+from feedgate.iam.policy import StatementMatch
+from feedgate.stack.resources import Role, User
 
 __all__ = [
     "Explanation",
@@ -69,42 +67,6 @@ class Step:
     @property
     def allowed(self) -> bool:
         return self.decision.allowed
-
-
-@dataclass(frozen=True, slots=True)
-class Fix:
-    """What would make it allowed.
-
-    ``statement`` is ready to paste at ``place`` of the resource with ``logical_id``; None
-    where instead the statement ``narrow``, a Deny, must be narrowed or removed.
-    """
-
-    kind: PolicyKind
-    logical_id: str
-    place: str
-    statement: Mapping[str, Any] | None = None
-    narrow: StatementMatch | None = None
-
-    @property
-    def where(self) -> str:
-        """The place, in words."""
-        return f"{_PLACES[self.kind]} `{self.logical_id}`, {self.place}"
-
-    def text(self) -> str:
-        """The statement as JSON, or what to do with the Deny."""
-        if self.statement is None:
-            return f"narrow or remove {self.narrow}"
-        return json.dumps(self.statement, indent=2)
-
-
-_PLACES: Final[Mapping[PolicyKind, str]] = {
-    "identity": "role",
-    "session": "user",
-    "boundary": "permissions boundary of role",
-    "bucket": "bucket",
-    "kms": "KMS key",
-    "trust": "role",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +141,7 @@ class Explanation:
                     "resource": fix.logical_id,
                     "place": fix.place,
                     "statement": fix.statement,
+                    "portable_statement": fix.portable,
                     "narrow": str(fix.narrow) if fix.narrow else None,
                 }
                 for fix in self.fixes
@@ -226,9 +189,9 @@ def explain_user(
     role = role_of_user(stack, user)
     session = user_session(stack, user, role, session_id="0" * 16, issued_at_s=judge.now())
     trust = transfer_trust(stack, user, role)
-    steps = _steps(judge, session, names, bucket, key, target=target or f"{key}.renamed")
-    author = _FixAuthor(stack, role, user, bucket)
-    refused = next((step for step in steps if not step.allowed), None)
+    judged = _judged(judge, session, names, bucket, key, target=target or f"{key}.renamed")
+    author = FixAuthor(stack, role, user, bucket)
+    refused = next((found for found in judged if not found.decision.allowed), None)
     template = STAGE_TEXTS.get(refused.requirement.stage) if refused else None
     return Explanation(
         who=user.user_name,
@@ -237,9 +200,9 @@ def explain_user(
         bucket=bucket,
         key=key,
         trust=trust,
-        steps=tuple(step.shown for step in steps),
-        fixes=(*author.trust(trust), *author.statements(steps)),
-        notes=_notes(steps, role, user),
+        steps=tuple(map(_step, judged)),
+        fixes=(*author.trust(trust), *author.statements(judged)),
+        notes=_notes(judged, role, user),
         client_sees=template.format(path=path or f"/{key}") if template and trust.allowed else None,
         logical_id=user.logical_id,
         source=user.source,
@@ -264,8 +227,8 @@ def explain_pipe(
     role = role_of_integration(stack, role_arn)
     session = integration_session(role, issued_at_s=judge.now())
     trust = integration_trust(stack, role, external_id=external_id)
-    steps = _steps(judge, session, ("get",), bucket, key)
-    author = _FixAuthor(stack, role, None, bucket)
+    judged = _judged(judge, session, ("get",), bucket, key)
+    author = FixAuthor(stack, role, None, bucket)
     return Explanation(
         who=pipe,
         principal=session.arn,
@@ -273,9 +236,9 @@ def explain_pipe(
         bucket=bucket,
         key=key,
         trust=trust,
-        steps=tuple(step.shown for step in steps),
-        fixes=(*author.trust(trust), *author.statements(steps)),
-        notes=_notes(steps, role, None),
+        steps=tuple(map(_step, judged)),
+        fixes=(*author.trust(trust), *author.statements(judged)),
+        notes=_notes(judged, role, None),
         logical_id=role.logical_id,
         source=role.source,
     )
@@ -284,19 +247,7 @@ def explain_pipe(
 # -- steps --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    requirement: Requirement
-    on_key: str
-    decision: Decision
-    shown: Step
-
-    @property
-    def allowed(self) -> bool:
-        return self.decision.allowed
-
-
-def _steps(
+def _judged(
     judge: Judge,
     session: RoleSession,
     names: Iterable[str],
@@ -304,22 +255,24 @@ def _steps(
     key: str,
     *,
     target: str | None = None,
-) -> list[_Asked]:
-    asked = []
-    for name in names:
-        for judgement in judge.judgements(session, name, bucket, key, target=target):
-            requirement, decision = judgement.requirement, judgement.decision
-            shown = Step(
-                action=requirement.action,
-                resource=decision.request.resource,
-                stage=requirement.stage,
-                role_only=requirement.role_only,
-                decision=decision,
-                lines=_lines(decision),
-            )
-            on_key = target if requirement.on == "target" and target is not None else key
-            asked.append(_Asked(requirement, on_key, decision, shown))
-    return asked
+) -> list[Judgement]:
+    return [
+        judgement
+        for name in names
+        for judgement in judge.judgements(session, name, bucket, key, target=target)
+    ]
+
+
+def _step(judgement: Judgement) -> Step:
+    requirement, decision = judgement.requirement, judgement.decision
+    return Step(
+        action=requirement.action,
+        resource=decision.request.resource,
+        stage=requirement.stage,
+        role_only=requirement.role_only,
+        decision=decision,
+        lines=_lines(decision),
+    )
 
 
 def _lines(decision: Decision) -> tuple[Line, ...]:
@@ -362,117 +315,17 @@ def _step_dict(step: Step) -> dict[str, Any]:
     }
 
 
-# -- what to paste ------------------------------------------------------------------------------
-
-
-class _FixAuthor:
-    """Writes the smallest statements that would have made one principal's steps allowed."""
-
-    def __init__(self, stack: Stack, role: Role, user: User | None, bucket: str) -> None:
-        self._stack = stack
-        self._role = role
-        self._user = user
-        self._bucket = stack.buckets.get(bucket)
-
-    def trust(self, decision: Decision) -> list[Fix]:
-        """What the trust policy lacks."""
-        if decision.allowed:
-            return []
-        place = "AssumeRolePolicyDocument"
-        if decision.effect is Effect.DENY_EXPLICIT:
-            return [
-                Fix("trust", self._role.logical_id, place, narrow=match)
-                for match in decision.deciding
-            ]
-        statement: dict[str, Any] = {"Effect": "Allow"}
-        if self._user is not None:
-            statement["Principal"] = {"Service": TRANSFER_SERVICE}
-            statement["Action"] = "sts:AssumeRole"
-            statement["Condition"] = {
-                "StringEquals": {"aws:SourceAccount": self._stack.account},
-                "ArnLike": {"aws:SourceArn": self._user.arn.rpartition("/")[0] + "/*"},
-            }
-        else:
-            root = f"arn:{self._stack.partition}:iam::{self._stack.account}:root"
-            statement["Principal"] = {"AWS": root}
-            statement["Action"] = "sts:AssumeRole"
-        return [Fix("trust", self._role.logical_id, place, statement)]
-
-    def statements(self, steps: Sequence[_Asked]) -> list[Fix]:
-        """One fix per policy and resource; actions that share both share a statement."""
-        gathered: dict[tuple[PolicyKind, str], tuple[Fix, list[str]]] = {}
-        narrowed: dict[int, Fix] = {}
-        for step in steps:
-            for match in step.decision.deciding if not step.allowed else ():
-                fix = Fix(match.kind, *self._place(match.kind, step), narrow=match)
-                narrowed.setdefault(id(match), fix)
-            for kind in step.decision.silent:
-                statement = self._statement(kind, step)
-                fix = Fix(kind, *self._place(kind, step), statement)
-                known = (kind, json.dumps(statement, sort_keys=True))
-                actions = gathered.setdefault(known, (fix, []))[1]
-                if step.requirement.action not in actions:
-                    actions.append(step.requirement.action)
-        pasted = [
-            Fix(fix.kind, fix.logical_id, fix.place, _with_actions(fix.statement, actions))
-            for fix, actions in gathered.values()
-        ]
-        return [*narrowed.values(), *pasted]
-
-    def _place(self, kind: PolicyKind, step: _Asked) -> tuple[str, str]:
-        if kind == "session" and self._user is not None:
-            return self._user.logical_id, "Policy (the session policy)"
-        if kind == "kms":
-            key = self._stack.kms_keys.get(step.decision.request.resource)
-            return (key.logical_id if key else step.decision.request.resource), "KeyPolicy"
-        if kind == "bucket":
-            return (self._bucket.logical_id if self._bucket else "?"), "its bucket policy"
-        return self._role.logical_id, "Policies"
-
-    def _statement(self, kind: PolicyKind, step: _Asked) -> dict[str, Any]:
-        """A statement without its actions."""
-        statement: dict[str, Any] = {"Effect": "Allow"}
-        if kind in ("kms", "bucket"):
-            statement["Principal"] = {"AWS": self._role.arn}
-        resource = _literal(step.decision.request.resource)
-        if kind == "kms":
-            statement["Resource"] = "*"  # in a key policy: this key
-        elif step.requirement.action.startswith("kms:"):
-            statement["Resource"] = resource
-        elif step.requirement.on == "bucket":
-            statement["Resource"] = resource
-            prefix = step.decision.request.context.get("s3:prefix")
-            if isinstance(prefix, str) and prefix:
-                pattern = f"{_literal(prefix)}*"
-                statement["Condition"] = {"StringLike": {"s3:prefix": [pattern]}}
-        else:
-            statement["Resource"] = resource.rpartition("/")[0] + "/*"
-        return statement
-
-
-def _literal(text: str) -> str:
-    """A text as a policy of Version 2012-10-17 writes it literally (IAM, policies_variables)."""
-    return re.sub(r"[*?]|\$(?=\{)", lambda found: "${" + found[0] + "}", text)
-
-
-def _with_actions(statement: Mapping[str, Any] | None, actions: list[str]) -> dict[str, Any]:
-    assert statement is not None
-    order = ("Effect", "Principal", "Action", "Resource", "Condition")
-    whole = {**statement, "Action": actions}
-    return {element: whole[element] for element in order if element in whole}
-
-
 def _inline(fix: Fix) -> str:
     return json.dumps(fix.statement) if fix.statement is not None else fix.text()
 
 
-def _notes(steps: Sequence[_Asked], role: Role, user: User | None) -> tuple[str, ...]:
+def _notes(judged: Sequence[Judgement], role: Role, user: User | None) -> tuple[str, ...]:
     """The two classic failures of this architecture, named when they are the cause."""
     silent = {
         kind
-        for step in steps
-        if step.requirement.action.startswith("kms:")
-        for kind in step.decision.silent
+        for found in judged
+        if found.requirement.action.startswith("kms:")
+        for kind in found.decision.silent
     }
     notes = []
     if "identity" in silent:
