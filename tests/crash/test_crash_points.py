@@ -24,9 +24,9 @@ LOADER_POINTS = ["load-claimed", "load-before-commit", "load-after-commit"]
 
 def csv_of(writer: int, rows: int = ROWS_PER_FILE, *, padding: int = 0) -> str:
     """A file whose rows say which file they belong to."""
-    lines = ["order_id,customer,amount,ordered_at"]
+    lines = ["order_id,customer,amount,ordered_at,priority"]
     lines += [
-        f"{writer * 100_000 + row},writer-{writer}{'x' * padding},{row}.50,2026-11-24"
+        f"{writer * 100_000 + row},writer-{writer}{'x' * padding},{row}.50,2026-11-24,"
         for row in range(rows)
     ]
     return "\n".join(lines) + "\n"

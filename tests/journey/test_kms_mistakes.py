@@ -94,7 +94,7 @@ def test_load_fails_with_the_missing_statement(running: Any) -> None:
     forget_in_role(running.stack, "snowflakerole")
     assert running.feedgate("apply").returncode == 0
     time.sleep(1.5)
-    (running.folder / "o.csv").write_text("order_id,customer,amount,ordered_at\n1,A,1,2026-11-24\n")
+    (running.folder / "o.csv").write_text("order_id,customer,amount,ordered_at,priority\n1,A,1,,\n")
     assert running.sftp("put o.csv orders/o.csv").returncode == 0
     [load] = running.wait_for_loads(1)
     assert load["status"] == "LOAD_FAILED"

@@ -15,8 +15,8 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-GOOD = "order_id,customer,amount,ordered_at\n1,Ada,1.50,2026-11-24\n2,Grace,2.50,2026-11-24\n"
-BAD = "order_id,customer,amount,ordered_at\n3,Alan,1.50,2026-11-24\n4,Edsger,many,2026-11-24\n"
+GOOD = "order_id,customer,amount,ordered_at,priority\n1,Ada,1.50,2026-11-24,y\n2,Grace,2.50,,\n"
+BAD = "order_id,customer,amount,ordered_at,priority\n3,Alan,1.50,,\n4,Edsger,many,,\n"
 
 
 def test_openssh_batch(running: Any) -> None:
@@ -62,7 +62,8 @@ def test_a_file_becomes_rows(running: Any) -> None:
     bad = loads["/orders/bad.csv"]
     assert bad["status"] == "LOAD_FAILED"
     assert bad["rows_loaded"] == 0
-    assert (bad["errors"][0]["line"], bad["errors"][0]["column_name"]) == (3, "AMOUNT")
+    assert bad["errors"][0]["line"] == 3
+    assert "AMOUNT" in bad["errors"][0]["column_name"]
     found = running.rows("SELECT order_id, customer FROM orders ORDER BY 1")
     assert [(int(number), name) for number, name in found] == [(1, "Ada"), (2, "Grace")]
 

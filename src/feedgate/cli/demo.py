@@ -27,14 +27,14 @@ from feedgate.limits import POLL_S
 __all__ = ["demo"]
 
 USER = "jeffrey_aven"
-GOOD_CSV = """order_id,customer,amount,ordered_at
-1001,Ada Lovelace,120.50,2026-11-02
-1002,"Grace ""Amazing"" Hopper",99.95,2026-11-03
-1003,Alan Turing,7.25,2026-11-03
+GOOD_CSV = """order_id,customer,amount,ordered_at,priority
+1001,Ada Lovelace,120.50,2026-11-02 09:15:00,yes
+1002,"Grace ""Amazing"" Hopper",99.95,2026-11-03 14:00:30,no
+1003,Alan Turing,7.25,2026-11-03 18:45:00,
 """
-BAD_CSV = """order_id,customer,amount,ordered_at
-1004,Edsger Dijkstra,15.00,2026-11-04
-1005,Barbara Liskov,twelve,2026-11-04
+BAD_CSV = """order_id,customer,amount,ordered_at,priority
+1004,Edsger Dijkstra,15.00,2026-11-04 08:00:00,no
+1005,Barbara Liskov,twelve,2026-11-04 08:01:00,no
 """
 
 
