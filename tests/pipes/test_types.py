@@ -7,6 +7,8 @@ from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from feedgate.errors import Unsupported
 from feedgate.pipes.conversion import Conversion
@@ -177,9 +179,14 @@ def test_null_is_null(con: duckdb.DuckDBPyConnection, type_: str) -> None:
     )
 
 
-def test_nanoseconds_out_of_range_say_what_to_declare(con: duckdb.DuckDBPyConnection) -> None:
+@pytest.mark.parametrize(
+    "text", ["9999-12-31", "1677-09-21 00:12:44.5", "2262-04-12", "0001-01-01"]
+)
+def test_nanoseconds_out_of_range_say_what_to_declare(
+    con: duckdb.DuckDBPyConnection, text: str
+) -> None:
     """A moment that nanoseconds do not reach is refused with the way out, never wrapped."""
-    _value, found, _code = run(con, convert("x", column("TIMESTAMP_NTZ"), {}), "9999-12-31")
+    _value, found, _code = run(con, convert("x", column("TIMESTAMP_NTZ"), {}), text)
     assert found is not None
     assert found.endswith("declare TIMESTAMP_NTZ(6)")
 
@@ -229,6 +236,50 @@ def test_truncatecolumns(con: duckdb.DuckDBPyConnection) -> None:
     for options in ({"TRUNCATECOLUMNS": True}, {"ENFORCE_LENGTH": False}):
         converted = convert("x", column("VARCHAR(3)"), options)
         assert run(con, converted, "abcd") == ("abc", None, None)
+
+
+_HOSTILE = [
+    "", " ", "-", "9" * 40, "-" + "9" * 19, "9223372036854775807", "-9223372036854775808",
+    "31536000000000000", "1e9999", "1e-9999", "NaN", "-inf", "infinity", "epoch", "0000-00-00",
+    "10000-01-01", "1677-09-21 00:12:44.5", "2262-04-11 23:47:16.854775807", "2024-01-02\n",
+    "2024-01-02T03:04:05+99:99", "24:00", "23:59:59.9999999999", "{", "[" * 300, '{"a":1,"a":2}',
+    "\0", "a\0b", "\\", "'", "YWI", "====", "٣", "\ud7ff", "😀" * 300, "01/02/2024 25:00:00",
+]  # fmt: skip
+_TEXT = st.one_of(
+    st.sampled_from(_HOSTILE),
+    st.text('0123456789-:./ TZ+eE{}[]",abMjnP', max_size=25),
+    st.text(max_size=12),
+)
+_FORMS: list[dict[str, Any]] = [
+    {},
+    {
+        "DATE_FORMAT": "DD-MON-YY",
+        "TIME_FORMAT": "HH12:MI:SS.FF3 AM",
+        "TIMESTAMP_FORMAT": "DY, DD MON YYYY HH24:MI:SS.FF TZHTZM",
+        "BINARY_FORMAT": "BASE64",
+    },
+]
+
+
+@pytest.mark.parametrize("options", _FORMS, ids=["auto", "formats"])
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(texts=st.lists(_TEXT, min_size=1, max_size=40))
+def test_no_value_raises(
+    con: duckdb.DuckDBPyConnection, options: dict[str, Any], texts: list[str]
+) -> None:
+    """Whatever a supplier sends, a conversion gives a value or a told fault, never an exception."""
+    outputs = []
+    for type_ in sorted({row[0] for row in GOOD}):
+        for expression, source in (("x", None), ("to_json(x)", SqlType("VARIANT"))):
+            made = convert(expression, column(type_), options, source=source)
+            silent = f"({made.message_sql} IS NULL OR {made.code_sql} IS NULL)"
+            outputs.append(f"CAST({made.value_sql} AS VARCHAR)")
+            outputs.append(f"{made.error_sql} AND {silent}")
+    rows = con.execute(
+        f"SELECT {', '.join(outputs)} FROM (SELECT unnest(CAST($1 AS VARCHAR[])) AS x)", [texts]
+    ).fetchall()
+    assert len(rows) == len(texts)
+    assert not any(silent for row in rows for silent in row[1::2]), "a fault without its words"
 
 
 BINARY_FORMATS: list[tuple[dict[str, Any], str, str | None]] = [

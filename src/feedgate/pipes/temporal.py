@@ -28,7 +28,7 @@ NANOSECOND_DIGITS = 9
 _DATE = r"\d{4}-\d{1,2}-\d{1,2}"
 _HOUR = r"(2[0-3]|[01]?\d)"
 _MINUTES = r":[0-5]?\d(:[0-5]?\d(\.\d{1,9})?)?"
-_OFFSET = r" ?(Z|[+-]\d{2}(:?\d{2})?)"
+_OFFSET = r" ?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
 _RFC_1 = r"[A-Za-z]{3}, \d{1,2} [A-Za-z]{3} \d{4} " + _HOUR + r":\d{2}:\d{2}"
 _RFC_2 = r"[A-Za-z]{3} [A-Za-z]{3} \d{1,2} " + _HOUR + r":\d{2}:\d{2}( [+-]\d{4})? \d{4}"
 _DAY_MONTH_YEAR = r"\d{1,2}-[A-Za-z]{3}-\d{4}"
@@ -168,10 +168,12 @@ def timestamp(x: str, type_name: str, format_text: str = AUTO, *, precision: int
     if zoned:
         wall = f"CAST(TRY_CAST({wall} AS TIMESTAMP) AS VARCHAR)"  # adds seconds, which `+00` needs
         return _refused(f"TRY_CAST({wall} || {offset} AS TIMESTAMPTZ)", x, template, code)
-    value = f"TRY_CAST({wall} AS {'TIMESTAMP_NS' if nanoseconds else 'TIMESTAMP'})"
-    refused = _refused(value, x, template, code)
     if not nanoseconds:
-        return refused
+        return _refused(f"TRY_CAST({wall} AS TIMESTAMP)", x, template, code)
+    moment = f"TRY_CAST({wall} AS TIMESTAMP_NS)"
+    # the first day that nanoseconds reach is incomplete, and printing it raises (tried, 1.5.5)
+    value = f"(CASE WHEN {moment} >= TIMESTAMP_NS '1677-09-22 00:00:00' THEN {moment} END)"
+    refused = _refused(value, x, template, code)
     wide = timestamp(x, type_name, format_text, precision=MICROSECOND_DIGITS).value_sql
     beyond = message(
         "Timestamp '{}' is outside 1677 to 2262, which nanoseconds reach here:"
