@@ -1,0 +1,125 @@
+"""The Warehouse protocol: where pipes load to, and where an operator's queries go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from feedgate.errors import RowError
+from feedgate.ledger.receipts import Landing, LoadStatus
+from feedgate.stack.warehouse import Pipe
+from feedgate.stack.warehouse import Warehouse as Declared
+
+__all__ = ["History", "LoadRequest", "LoadResult", "QueryResult", "Warehouse", "load_identity"]
+
+
+def load_identity(landing: Landing) -> str:
+    """What makes two loads the same: the landing that brought the bytes, whatever their name."""
+    return landing.origin_landing_id or landing.landing_id
+
+
+def _nothing() -> None:
+    """No crash point."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """One landing for one pipe.
+
+    ``chunks`` are the object's bytes as the pipe's integration may read them, taken once;
+    ``now`` is a clock in Unix seconds. ``before_commit`` is called when all is written and nothing
+    is visible yet.
+    """
+
+    pipe: Pipe
+    landing: Landing
+    chunks: Iterable[bytes] = field(compare=False)
+    now: Callable[[], float] = field(compare=False)
+    before_commit: Callable[[], None] = field(default=_nothing, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What became of a load, as COPY reports it.
+
+    ``errors`` are the first ``limits.LOAD_ERRORS_KEPT_MAX`` of ``errors_seen`` refused records, in
+    file order; their messages hold the supplier's values, so they go to receipts and never to logs.
+    ``message`` holds no value.
+    """
+
+    status: LoadStatus
+    rows_parsed: int
+    rows_loaded: int
+    errors_seen: int
+    loaded_at_ms: int
+    message: str | None = None
+    errors: tuple[RowError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a pipe knows about a landing and about its key.
+
+    ``result``: this landing was tried already. ``loaded_sha256``: the bytes that the pipe last
+    loaded, at least in part, from an object of that bucket and key; None if it never did.
+    """
+
+    result: LoadResult | None = None
+    loaded_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Rows of str, int, float, Decimal, bool or None; ``types`` are the warehouse's names.
+
+    ``truncated``: there are more rows than ``limits.QUERY_ROWS_MAX``.
+    """
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool = False
+
+
+class Warehouse(Protocol):
+    """Databases, tables, rows and the load history that lies beside them.
+
+    Forms: ``DuckDBWarehouse``; Snowflake later. One thread loads, another may query. A fault of the
+    surroundings is ``errors.CouldNot``: nothing was changed, the caller may try again. Any other
+    error is final.
+    """
+
+    def apply(self, declared: Declared) -> None:
+        """Make what is declared and not there; keep all else. May be called again and again.
+
+        Raises:
+            DefinitionError: a table cannot become what is declared without losing something.
+        """
+        ...
+
+    def history(self, pipe: Pipe, landing: Landing) -> History:
+        """What the pipe's load history says."""
+        ...
+
+    def load(self, request: LoadRequest) -> LoadResult:
+        """Load one landing: rows, history and the fence's check in one commit, or nothing.
+
+        A second load of the same (pipe, ``load_identity``) changes nothing and returns the recorded
+        result. A file that cannot be loaded is a result, recorded likewise. What ``chunks`` raises
+        passes through and leaves nothing.
+        """
+        ...
+
+    def query(self, sql: str) -> QueryResult:
+        """Run one SELECT (or DESCRIBE, SHOW, EXPLAIN) that can change and read nothing else.
+
+        Raises:
+            UsageError: the query is at fault or not allowed.
+            CouldNot: it took longer than ``limits.QUERY_TIMEOUT_S``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
