@@ -4,7 +4,7 @@
 
     FeedgateError            what failed, where, and the next step
     ├── UsageError           the command's words are off (exit 2)
-    ├── DefinitionError      template, warehouse.sql, policy or key is at fault; lists every finding (exit 1)
+    ├── DefinitionError      template, script, policy or key is at fault; every finding (exit 1)
     ├── AccessDenied         the judge refused; carries the decision (exit 1)
     ├── NotFound             no such user, object, receipt, pipe (exit 1)
     ├── Conflict             it exists already, or is not empty (exit 1)
@@ -82,7 +82,7 @@ class Finding:
 
 
 class FeedgateError(Exception):
-    """Base of all. ``message`` is lower case, one line, input in backticks; ``hint`` the next step."""
+    """Base of all. ``message``: lower case, one line, input in backticks; ``hint``: what next."""
 
     exit_code = 1
 

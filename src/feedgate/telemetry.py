@@ -1,7 +1,7 @@
 """Log events as JSON lines: one event, one line, whatever a supplier called his file.
 
-Event shapes follow AWS Transfer's structured logs (User Guide, cw-structure-logs): ``activity-type``
-and the fields that page lists. Hostile text cannot break out of its line: ``json`` escapes control
+Event shapes follow AWS Transfer's structured logs (User Guide, cw-structure-logs):
+``activity-type`` and the fields that page lists. Hostile text cannot break out of its line: ``json`` escapes control
 characters, and ``ensure_ascii`` the bidirectional and line-separator ones.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TextIO
 
 __all__ = ["EventLog", "utc_iso"]
@@ -20,12 +20,12 @@ Clock = Callable[[], float]
 
 def utc_iso(unix_s: float) -> str:
     """A UTC instant as ISO 8601 with milliseconds: ``2026-11-24T16:30:00.123Z``."""
-    instant = datetime.fromtimestamp(unix_s, timezone.utc)
+    instant = datetime.fromtimestamp(unix_s, UTC)
     return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"
 
 
 class EventLog:
-    """Writes JSON lines to a stream, each in one ``write`` so that processes sharing it never mix."""
+    """Writes JSON lines, each in one ``write``, so that processes sharing a file never mix."""
 
     def __init__(
         self,

@@ -5,7 +5,6 @@ Takes paths already resolved to (bucket, key). Nothing is audited: explaining as
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +110,7 @@ class Explanation:
         """The refusal as a finding of ``check``; None where it is allowed."""
         if self.allowed:
             return None
-        hint = f"in {self.fixes[0].where}: {_inline(self.fixes[0])}" if self.fixes else None
+        hint = f"in {self.fixes[0].where}: {self.fixes[0].inline()}" if self.fixes else None
         return Finding(
             "error",
             f"`{self.who}` cannot {self.operation} `s3://{self.bucket}/{self.key}`:"
@@ -313,10 +312,6 @@ def _step_dict(step: Step) -> dict[str, Any]:
             for line in step.lines
         ],
     }
-
-
-def _inline(fix: Fix) -> str:
-    return json.dumps(fix.statement) if fix.statement is not None else fix.text()
 
 
 def _notes(judged: Sequence[Judgement], role: Role, user: User | None) -> tuple[str, ...]:

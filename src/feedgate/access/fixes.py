@@ -45,6 +45,11 @@ class Fix:
             return f"narrow or remove {self.narrow}"
         return json.dumps(self.statement, indent=2)
 
+    def inline(self) -> str:
+        """The same in one line, by logical ids where it can be."""
+        shown = self.portable or self.statement
+        return json.dumps(shown) if shown is not None else self.text()
+
 
 _PLACES: Final[Mapping[PolicyKind, str]] = {
     "identity": "role",

@@ -57,6 +57,7 @@ def check(stack: Path, no_lint: bool, as_json: bool, **options: Any) -> None:
 
 def findings_of(definition: Definition, *, lint: bool) -> list[Finding]:
     """Every finding about a definition, faults first; cfn-lint's where asked."""
+    from feedgate.access.review import policy_findings
     from feedgate.gateway.access_checks import access_findings
     from feedgate.stack.check import findings
 
@@ -73,6 +74,7 @@ def findings_of(definition: Definition, *, lint: bool) -> list[Finding]:
     if any(finding.severity == "error" for finding in found):
         return found
     found += findings(definition.stack, definition.warehouse)
+    found += policy_findings(definition.stack)
     found += access_findings(definition)
     if definition.warehouse is not None:
         found += [item for item in definition.warehouse.findings if item not in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,8 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
         result(f"\n{remark}")
     for fix in explanation.fixes:
         result(f"\nto allow it, in {fix.where}:")
-        for line in fix.text().splitlines():
+        text = json.dumps(fix.portable, indent=2) if fix.portable else fix.text()
+        for line in text.splitlines():
             result(f"  {line}")
     if explanation.fixes:
         note("\nthen: feedgate apply")

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from feedgate.access.principals import role_session_for_integration
-from feedgate.errors import CouldNot, FeedgateError, NotFound
+from feedgate.errors import AccessDenied, CouldNot, FeedgateError, NotFound
+from feedgate.gateway.access_checks import explain_pipe_path
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.process import Channel
 from feedgate.gateway.queries import Answer, QueryServer, bind_short
@@ -126,19 +127,32 @@ class _LoaderProcess:
         assert declared is not None
         stage = declared.stages[pipe.copy.stage]
         integration = declared.integrations[stage.integration]
-        session = role_session_for_integration(
-            self._services.stack,
-            integration.role_arn,
-            judge=self._services.judge,
-            external_id=integration.external_id,
-        )
-        bucket = self._services.guarded(session)[landing.bucket]
-        reader = bucket.open_landed(landing.key, landing.object_id, landing.version_id)
+        try:
+            session = role_session_for_integration(
+                self._services.stack,
+                integration.role_arn,
+                judge=self._services.judge,
+                external_id=integration.external_id,
+            )
+            bucket = self._services.guarded(session)[landing.bucket]
+            reader = bucket.open_landed(landing.key, landing.object_id, landing.version_id)
+        except AccessDenied as error:
+            raise self._explained(error, pipe, landing.key) from error
         if reader is None:
             raise NotFound(
                 f"`s3://{landing.bucket}/{landing.key}` was removed before it was loaded"
             )
         return reader
+
+    def _explained(self, error: AccessDenied, pipe: Pipe, key: str) -> AccessDenied:
+        """The refusal with what is missing and where, as the receipt is to say it."""
+        explanation = explain_pipe_path(self._services.definition, str(pipe.name), key)
+        missing = [f"missing in {fix.where}: {fix.inline()}" for fix in explanation.fixes]
+        return AccessDenied(
+            "; ".join([error.message, *missing]),
+            decision=error.decision,
+            hint=f"feedgate explain --pipe {pipe.name}",
+        )
 
     def _report(self, load: Any) -> None:
         with contextlib.suppress(OSError):

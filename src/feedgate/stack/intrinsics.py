@@ -47,13 +47,13 @@ class Identity:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Wrong(Exception):  # noqa: N818 - caught within this module
+class _Wrong(Exception):
     def __init__(self, message: str, path: Path, hint: str | None = None) -> None:
         super().__init__(message)
         self.finding = (message, path, hint)
 
 
-class _Unknown(Exception):  # noqa: N818 - caught within this module
+class _Unknown(Exception):
     """An argument is unknown; its fault is recorded already."""
 
 

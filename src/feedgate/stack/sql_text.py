@@ -24,7 +24,7 @@ __all__ = ["Script", "SqlFault", "Token", "cut", "identifier_text", "substitute"
 Kind = Literal["word", "quoted", "string", "number", "symbol"]
 
 
-class SqlFault(Exception):  # noqa: N818 - it carries one Finding; the tree of errors is in `errors`
+class SqlFault(Exception):
     """One fault of a script; caught by ``parse_warehouse``, which collects them all."""
 
     def __init__(self, finding: Finding) -> None:
