@@ -15,7 +15,7 @@ FILES = 200
 BOUND_P50_S = 0.05
 BOUND_P99_S = 0.25
 GIVE_UP_S = 30
-HEADER = "order_id,customer,amount,ordered_at\n"
+HEADER = "order_id,customer,amount,ordered_at,priority\n"
 
 
 def main() -> int:
@@ -56,7 +56,7 @@ async def measure(peer: Feedgate, files: int) -> list[float]:
     async with connection, connection.start_sftp_client() as client:
         for number in range(1_000_000, 1_000_000 + files + 1):
             stream = await client.open(f"orders/bench-{number}.csv", "w")
-            await stream.write(f"{HEADER}{number},Ada Lovelace,120.50,2026-11-02\n")
+            await stream.write(f"{HEADER}{number},Ada Lovelace,120.50,2026-11-02 09:30:00,yes\n")
             await stream.close()
             closed = time.perf_counter()
             await asyncio.to_thread(wait_for_row, peer, number, closed)
@@ -72,7 +72,9 @@ def wait_for_row(peer: Feedgate, number: int, since: float) -> None:
         if answer is not None and int(answer.rows[0][0]) == 1:
             return
         if time.perf_counter() - since > GIVE_UP_S:
-            raise SystemExit(f"row {number} was not visible within {GIVE_UP_S} s")
+            raise SystemExit(
+                f"row {number} was not visible within {GIVE_UP_S} s:\n{peer.output.read_text()}"
+            )
         time.sleep(0.001)
 
 
