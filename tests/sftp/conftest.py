@@ -18,17 +18,18 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
+# the double and the raw client are modules beside the tests, not tests
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "wire")]
 
-from memory_home import MemoryHome, MemoryStore
-from raw_client import RawTransport
+from memory_home import MemoryHome, MemoryStore  # noqa: E402
+from raw_client import RawTransport  # noqa: E402
 
-from feedgate.files.home import SessionContext
-from feedgate.identity.users import GatewayUser, parse_public_key
-from feedgate.sftp.hostkeys import ensure_host_keys, load_host_keys
-from feedgate.sftp.server import SftpDoor
-from feedgate.stack.resources import User
-from feedgate.telemetry import EventLog
+from feedgate.files.home import SessionContext  # noqa: E402
+from feedgate.identity.users import GatewayUser, parse_public_key  # noqa: E402
+from feedgate.sftp.hostkeys import ensure_host_keys, load_host_keys  # noqa: E402
+from feedgate.sftp.server import SftpDoor  # noqa: E402
+from feedgate.stack.resources import User  # noqa: E402
+from feedgate.telemetry import EventLog  # noqa: E402
 
 T = TypeVar("T")
 ROLE = "arn:aws:iam::000000000000:role/transfer"

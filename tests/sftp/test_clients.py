@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import asyncssh
-import paramiko
 import pytest
 
 pytestmark = pytest.mark.integration

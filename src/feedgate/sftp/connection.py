@@ -1,7 +1,7 @@
 """One SSH connection: who it is, its channels, its events, its end.
 
 Everything that SSH offers besides SFTP is refused: by asyncssh's defaults (shell, exec, every kind
-of forwarding), by options (pty, agent, X11) or by ``hardening`` (environment).
+of forwarding), by options (pty, agent, X11) or by ``gaps`` (environment).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from feedgate.identity.users import GatewayUser
 from feedgate.sftp.authentication import Authenticator, Identity
 from feedgate.sftp.channel import SftpChannel
 from feedgate.sftp.events import ConnectionEvents, SessionEvents
-from feedgate.sftp.hardening import negotiated_kex, refuse_environment
+from feedgate.sftp.gaps import accept_service_request, negotiated_kex, refuse_environment
 from feedgate.sftp.session import SftpSession
 from feedgate.sftp.transport import WIRE, Wire
 
@@ -138,7 +138,9 @@ class SshServer(asyncssh.SSHServer):
 
     def public_key_auth_supported(self) -> bool:
         assert self._authenticator is not None
+        assert self._connection is not None
         self._authenticator.count_request()
+        accept_service_request(self._connection)
         return True
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:

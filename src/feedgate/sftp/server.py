@@ -7,6 +7,7 @@ the supervisor accepted to the connection factory which ``transport.Tunnel`` too
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from feedgate.limits import (
 )
 from feedgate.sftp.connection import Login, SshServer, Surroundings
 from feedgate.sftp.events import ConnectionEvents
-from feedgate.sftp.hardening import require_safe_groups, require_version
+from feedgate.sftp.gaps import require_safe_groups, require_version
 from feedgate.sftp.policies import SecurityPolicy, security_policy
 from feedgate.sftp.transport import Tunnel, Wire
 from feedgate.telemetry import EventLog
@@ -84,6 +85,7 @@ class SftpDoor:
         self._accepting: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._idle_watch: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
         self._draining = False
 
     @property
@@ -194,7 +196,18 @@ class SftpDoor:
         for task in (channel.task for channel in server.channels):
             if task is not None:
                 self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
+                task.add_done_callback(self._ended)
+        self._look_whether_empty()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        self._look_whether_empty()
+
+    def _look_whether_empty(self) -> None:
+        if self._servers or self._ending:
+            self._empty.clear()
+        else:
+            self._empty.set()
 
     async def _watch_idle(self) -> None:
         """AWS Transfer ends connections that were idle for 1,800 s."""
@@ -235,8 +248,9 @@ class SftpDoor:
             server.disconnect("the gateway is stopping")
         if self._idle_watch is not None:
             self._idle_watch.cancel()
-        if self._ending:
-            await asyncio.wait(tuple(self._ending), timeout=_END_S)
+        self._look_whether_empty()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), _END_S)
 
 
 def _key_pairs(host_keys: Sequence[bytes], policy: SecurityPolicy) -> list[asyncssh.SSHKeyPair]:

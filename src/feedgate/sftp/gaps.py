@@ -1,12 +1,14 @@
-"""What asyncssh 2.24.1 leaves open and offers no option for; each item is tested.
+"""What asyncssh 2.24.1 leaves open or refuses, and offers no option for; each item is tested.
 
 - Diffie-Hellman group exchange serves 1,024-bit groups to who asks; RFC 8270 forbids less than
   2,048 bits, and AWS's policies list the method.
 - An ``env`` request is accepted and kept, in any number.
+- A second request for the authentication service ends the connection. paramiko's client sends one
+  with each key that it tries, so that its second key would never be looked at; OpenSSH accepts it.
 - The negotiated key-exchange method and the client's offer are not told to the application.
 
-These touch private names of asyncssh, and are written so that a missing one is noticed: the first
-two fail loudly at start, the third gives None.
+These touch private names of asyncssh, and are written so that a missing one is noticed: an
+assertion fails at start or at the first connection; only the last one gives None instead.
 """
 
 # ruff: noqa: SLF001 - what this module is for
@@ -18,7 +20,13 @@ from typing import Any, Final
 import asyncssh
 from asyncssh import kex_dh
 
-__all__ = ["negotiated_kex", "refuse_environment", "require_safe_groups", "require_version"]
+__all__ = [
+    "accept_service_request",
+    "negotiated_kex",
+    "refuse_environment",
+    "require_safe_groups",
+    "require_version",
+]
 
 _GROUP_BITS_MIN: Final = 2048
 _VERSION_MIN: Final = (2, 24, 1)
@@ -46,6 +54,12 @@ def refuse_environment(channel: asyncssh.SSHServerChannel[bytes]) -> None:
     """Answer ``env`` with SSH_MSG_CHANNEL_FAILURE."""
     assert hasattr(channel, "_process_env_request")
     channel._process_env_request = lambda packet: False  # type: ignore[method-assign]
+
+
+def accept_service_request(connection: asyncssh.SSHServerConnection) -> None:
+    """While a client is authenticating, let it ask for ``ssh-userauth`` once more."""
+    assert hasattr(connection, "_next_service")
+    connection._next_service = b"ssh-userauth"
 
 
 def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:
