@@ -1,8 +1,8 @@
 """Log events as JSON lines: one event, one line, whatever a supplier called his file.
 
 Event shapes follow AWS Transfer's structured logs (User Guide, cw-structure-logs):
-``activity-type`` and the fields that page lists. Hostile text cannot break out of its line: ``json`` escapes control
-characters, and ``ensure_ascii`` the bidirectional and line-separator ones.
+``activity-type`` and the fields that page lists. Hostile text cannot break out of its line:
+``json`` escapes control characters, and ``ensure_ascii`` the bidirectional and line-separator ones.
 """
 
 from __future__ import annotations
