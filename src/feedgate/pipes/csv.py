@@ -23,7 +23,15 @@ from feedgate.errors import RowError
 from feedgate.limits import LOAD_BATCH_ROWS, RECORD_CHARS_MAX
 from feedgate.pipes import csv_blocks
 from feedgate.pipes.csv_grammar import CsvGrammar
-from feedgate.pipes.records import ESCAPED_BYTE, Batch, Rows, invalid_utf8, place, with_last
+from feedgate.pipes.records import (
+    ESCAPED_BYTE,
+    Batch,
+    Rows,
+    invalid_utf8,
+    line_offset,
+    place,
+    with_last,
+)
 
 __all__ = ["csv_batches"]
 
@@ -53,14 +61,26 @@ def csv_batches(
 
 
 class _FaultError(Exception):
-    """A record that cannot be parsed: why, where, and from where the next one is looked for."""
+    """A record that cannot be parsed: why, where, and where the next one begins if that is known.
 
-    def __init__(self, message: str, offset: int, column: int = 0, code: str | None = None) -> None:
+    Otherwise it is looked for after ``offset``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        offset: int,
+        column: int = 0,
+        *,
+        code: str | None = None,
+        after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.offset = offset
         self.column = column
         self.code = code
+        self.after = after
 
 
 class _IncompleteError(Exception):
@@ -202,12 +222,18 @@ class _Reader:
         text, line = rows.text, rows.line
         position = 0
         while position < len(text) and len(rows.lines) < LOAD_BATCH_ROWS:
+            if end := self._plain_run(rows, position, line):
+                line += text.count("\n", position, end)
+                position = end
+                continue
             try:
                 end, values = self._record(text, position, last)
             except _IncompleteError:
                 break
             except _FaultError as fault:
-                following = self._next_record(text, fault.offset, last)
+                following = fault.after
+                if following is None:
+                    following = self._next_record(text, fault.offset, last)
                 if following is None:
                     break
                 end = following
@@ -220,6 +246,33 @@ class _Reader:
             line += text.count("\n", position, end)
             position = end
         return position
+
+    def _plain_run(self, rows: Rows, position: int, line: int) -> int:
+        """Split the whole lines up to the next quote or escape; their end, 0 if there are none.
+
+        Exact where nothing else is special, and several times the speed of ``_record``.
+        """
+        grammar, text = self._grammar, rows.text
+        if not grammar.logical_newline or grammar.blanks or self._invalid:
+            return 0
+        special = grammar.special.search(text, position) if grammar.special else None
+        end = text.rfind("\n", position, special.start() if special else len(text)) + 1
+        if end <= position:
+            return 0
+        run = text[position : end - 1].replace("\r\n", "\n").removesuffix("\r")
+        records = run.split("\n")
+        split = [self._fields(record) for record in records]
+        width = self._width
+        if "\r" in run or "" in records or any(len(fields) != width for fields in split):
+            return 0
+        nulls = grammar.nulls
+        count = len(records)
+        rows.values += [[None if raw in nulls else raw for raw in fields] for fields in split]
+        rows.starts += [-1] * count
+        rows.lines += range(line, line + count)
+        rows.numbers += range(self._row + 1, self._row + 1 + count)
+        self._row += count
+        return end
 
     def _record(self, text: str, start: int, last: bool) -> tuple[int, Sequence[str | None] | None]:
         """The record at ``start``: where the next begins, and its values; None if it is no record.
@@ -238,16 +291,16 @@ class _Reader:
             raise _FaultError(
                 f"End of record reached while expected to parse column '{self._label(1)}'", start, 1
             )
-        self._check_utf8(text, start, stop)
         if self._grammar.specials_in(raw):
             return self._enclosed_record(text, start, last)
-        values = [self._grammar.unenclosed(field) for field in self._fields(raw)]
         after = len(text) if end is None else end
-        return after, self._fit(values, text, start, stop)
+        self._check_utf8(text, start, after)
+        values = [self._grammar.unenclosed(field) for field in self._fields(raw)]
+        return after, self._fit(values, text, start, stop, after)
 
-    def _check_utf8(self, text: str, start: int, stop: int) -> None:
-        if self._invalid and (found := ESCAPED_BYTE.search(text, start, stop)) is not None:
-            raise _FaultError(invalid_utf8(found.group()), found.start())
+    def _check_utf8(self, text: str, start: int, end: int) -> None:
+        if self._invalid and (found := ESCAPED_BYTE.search(text, start, end)) is not None:
+            raise _FaultError(invalid_utf8(found.group()), found.start(), after=end)
 
     def _record_end(self, text: str, start: int) -> tuple[int, int | None]:
         """The first record delimiter from ``start``: its beginning and end; (end of text, None)."""
@@ -291,7 +344,8 @@ class _Reader:
             if delimited is None:
                 break
         self._check_utf8(text, start, position)
-        return position, self._fit(values, text, start, match.end(1 if plain is None else 2))
+        stop = match.end(1 if plain is None else 2)
+        return position, self._fit(values, text, start, stop, position)
 
     def _holds_delimiter(self, inside: str) -> bool:
         grammar = self._grammar
@@ -308,7 +362,7 @@ class _Reader:
                 return _IncompleteError()
             quote = self._grammar.enclosure
             message = f"End of file reached while expected to find the closing {quote}"
-            return _FaultError(f"{message} of an enclosed field", position, column)
+            return _FaultError(f"{message} of an enclosed field", position, column, after=len(text))
         after = closed.end()
         if not last and after > len(text) - self._delimiter_chars_max:
             return _IncompleteError()  # half a delimiter, perhaps
@@ -322,18 +376,22 @@ class _Reader:
         )
 
     def _fit(
-        self, values: list[str | None], text: str, start: int, stop: int
+        self, values: list[str | None], text: str, start: int, stop: int, after: int
     ) -> Sequence[str | None]:
         """Exactly ``width`` values, or a fault."""
         count = len(values)
         if count == self._width:
             return values
-        if self._count_columns:
-            offset = stop if count < self._width else self._field_offset(text, start, self._width)
-            raise _FaultError(
-                _COUNT.format(count, self._width), offset, min(count, self._width), "100080"
-            )
-        return values[: self._width] + [None] * (self._width - count)
+        if not self._count_columns:
+            return values[: self._width] + [None] * (self._width - count)
+        offset = stop if count < self._width else self._field_offset(text, start, self._width)
+        raise _FaultError(
+            _COUNT.format(count, self._width),
+            offset,
+            min(count, self._width),
+            code="100080",
+            after=after,
+        )
 
     def _next_record(self, text: str, offset: int, last: bool) -> int | None:
         """Where the record after a refused one begins; None if that is not known yet."""
@@ -356,7 +414,10 @@ class _Reader:
 
     def _batch(self, rows: Rows) -> Batch:
         def locate(index: int, column: int) -> tuple[int, int]:
-            offset = self._field_offset(rows.text, rows.starts[index], column)
+            start = rows.starts[index]
+            if start < 0:
+                start = line_offset(rows.text, rows.lines[index] - rows.line)
+            offset = self._field_offset(rows.text, start, column)
             return place(rows.text, offset, rows.line, rows.character)
 
         columns = tuple(zip(*rows.values, strict=True)) or ((),) * self._width

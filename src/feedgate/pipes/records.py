@@ -14,7 +14,16 @@ from typing import Any
 
 from feedgate.errors import RowError
 
-__all__ = ["ESCAPED_BYTE", "Batch", "Rows", "column_label", "invalid_utf8", "place", "with_last"]
+__all__ = [
+    "ESCAPED_BYTE",
+    "Batch",
+    "Rows",
+    "column_label",
+    "invalid_utf8",
+    "line_offset",
+    "place",
+    "with_last",
+]
 
 ESCAPED_BYTE = re.compile("[\udc80-\udcff]+")  # what ``surrogateescape`` makes of invalid UTF-8
 
@@ -45,7 +54,7 @@ class Batch:
 class Rows:
     """A batch being collected from ``text``, which begins at ``line`` and ``character``.
 
-    ``starts`` are the offsets at which the records begin.
+    ``starts`` are the offsets at which the records begin; -1 where a record is one whole line.
     """
 
     text: str
@@ -87,6 +96,14 @@ def place(text: str, offset: int, line: int, character: int) -> tuple[int, int]:
     if not breaks:
         return line, character + offset
     return line + breaks, offset - text.rfind("\n", 0, offset)
+
+
+def line_offset(text: str, lines: int) -> int:
+    """Where the line begins that comes ``lines`` after the first."""
+    offset = 0
+    for _ in range(lines):
+        offset = text.index("\n", offset) + 1
+    return offset
 
 
 def invalid_utf8(escaped: str) -> str:
