@@ -372,14 +372,20 @@ def long_lived(tmp_path_factory: pytest.TempPathFactory, ssh_keys: Any) -> Any:
     door.stop()
 
 
+@pytest.fixture(scope="module")
+def many_channels(long_lived: Any) -> RawTransport:
+    """One connection for many examples."""
+    transport: RawTransport = long_lived.raw()
+    return transport
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_damaged_packets(long_lived: Any, data: st.DataObject) -> None:
+def test_damaged_packets(long_lived: Any, many_channels: RawTransport, data: st.DataObject) -> None:
     """Cut short, overwritten or random: a reply each, or a closed channel; the door lives on."""
-    transport: RawTransport = long_lived.raw()
-    session = transport.sftp()
+    session: RawSftp = many_channels.sftp()
     session.init()
     for _ in range(data.draw(st.integers(1, 5))):
         packet_type = data.draw(st.sampled_from(sorted(BODIES)))
@@ -394,7 +400,7 @@ def test_damaged_packets(long_lived: Any, data: st.DataObject) -> None:
         except EOFError:
             break
         assert reply.type in (101, 102, 103, 104, 105, 201)
-    transport.close()
+    session.channel.close()
     assert long_lived.errors == []
 
 

@@ -68,6 +68,7 @@ class RawTransport:
 
     def __init__(self, port: int, user: str, key: Path | None, **options: Any) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.transport = paramiko.Transport(self.socket, **options)
         self.transport.start_client(timeout=10)
         if key is not None:

@@ -7,7 +7,6 @@ of forwarding), by options (pty, agent, X11) or by ``gaps`` (environment).
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,12 @@ from feedgate.identity.users import GatewayUser
 from feedgate.sftp.authentication import Authenticator, Identity
 from feedgate.sftp.channel import SftpChannel
 from feedgate.sftp.events import ConnectionEvents, SessionEvents
-from feedgate.sftp.gaps import accept_service_request, negotiated_kex, refuse_environment
+from feedgate.sftp.gaps import (
+    accept_service_request,
+    negotiated_kex,
+    no_common_algorithm,
+    refuse_environment,
+)
 from feedgate.sftp.session import SftpSession
 from feedgate.sftp.transport import WIRE, Wire
 
@@ -64,14 +68,12 @@ class Surroundings:
     closed: Callable[[SshServer], None]
 
 
-_KEX_MESSAGES: Final = {  # asyncssh's word → AWS's message; the first two are documented
-    "key exchange": "no matching key exchange method found",
+_KEX_MESSAGES: Final = {  # the first two are documented (cw-example-logs), the others alike
+    "kex": "no matching key exchange method found",
     "host key": "no matching host key type found",
-    "encryption": "no matching cipher found",
+    "cipher": "no matching cipher found",
     "MAC": "no matching MAC found",
-    "compression": "no matching compression method found",
 }
-_NO_MATCH: Final = re.compile(r"No matching ([\w ]+?) algorithm found.* received (.*)")
 
 
 class SshServer(asyncssh.SSHServer):
@@ -238,20 +240,19 @@ class SshServer(asyncssh.SSHServer):
     # -- the end --------------------------------------------------------------------------------
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc
         if self.identity is not None:
             self._events.emit("DISCONNECTED")
-        elif isinstance(exc, asyncssh.KeyExchangeFailed):
-            self._key_exchange_failed(exc)
+        else:
+            self._tell_kex_failure()
         self._connection = None
         self._around.closed(self)
 
-    def _key_exchange_failed(self, error: asyncssh.KeyExchangeFailed) -> None:
+    def _tell_kex_failure(self) -> None:
         """AWS's KEX_FAILURE; ``kex`` holds what the client offered of the kind that was missing."""
-        found = _NO_MATCH.match(error.reason)
-        message = _KEX_MESSAGES.get(found[1], error.reason) if found else error.reason
-        self._events.emit(
-            "KEX_FAILURE",
-            source_ip=self._source_ip,
-            message=message,
-            kex=found[2] if found else None,
-        )
+        assert self._connection is not None
+        missing = no_common_algorithm(self._connection)
+        if missing is not None:
+            kind, offer = missing
+            message = _KEX_MESSAGES[kind]
+            self._events.emit("KEX_FAILURE", source_ip=self._source_ip, message=message, kex=offer)

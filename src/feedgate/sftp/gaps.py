@@ -23,6 +23,7 @@ from asyncssh import kex_dh
 __all__ = [
     "accept_service_request",
     "negotiated_kex",
+    "no_common_algorithm",
     "refuse_environment",
     "require_safe_groups",
     "require_version",
@@ -63,15 +64,60 @@ def accept_service_request(connection: asyncssh.SSHServerConnection) -> None:
 
 
 def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:
-    """The method by RFC 4253 §7.1: the client's first that the server has too; None if unknown."""
-    ours = _kex_names(getattr(connection, "_server_kexinit", b""))
-    for name in _kex_names(getattr(connection, "_client_kexinit", b"")):
-        if name in ours:
-            return name
+    """The key exchange method of this connection; None if it cannot be told."""
+    ours, theirs = _offers(connection)
+    return _first_common(theirs[0], ours[0]) if ours and theirs else None
+
+
+def no_common_algorithm(connection: asyncssh.SSHServerConnection) -> tuple[str, str] | None:
+    """Why key exchange failed: the kind of algorithm without a match, and the client's offer.
+
+    Kinds: ``kex``, ``host key``, ``cipher``, ``MAC``. None where everything matched, or the client
+    never said what it offers. asyncssh's own exception is lost when the client, which sees the
+    mismatch too, closes first.
+    """
+    ours, theirs = _offers(connection)
+    if not ours or not theirs:
+        return None
+    for kind, index in _KINDS:
+        if kind == "MAC" and _needs_no_mac(_first_common(theirs[index - 2], ours[index - 2])):
+            continue
+        if _first_common(theirs[index], ours[index]) is None:
+            return kind, ",".join(theirs[index])
     return None
 
 
-def _kex_names(kexinit: bytes) -> list[str]:
-    """The first name list of an SSH_MSG_KEXINIT payload (type, cookie, lists)."""
-    size = int.from_bytes(kexinit[17:21], "big")
-    return kexinit[21 : 21 + size].decode("ascii", "replace").split(",") if size else []
+# where RFC 4253 §7.1 has the lists, client to server before server to client
+_KINDS: Final = (
+    *(("kex", 0), ("host key", 1)),
+    *(("cipher", 2), ("cipher", 3), ("MAC", 4), ("MAC", 5)),
+)
+_LISTS: Final = 6
+
+
+def _needs_no_mac(cipher: str | None) -> bool:
+    return cipher is not None and ("gcm" in cipher or "poly1305" in cipher)
+
+
+def _first_common(theirs: list[str], ours: list[str]) -> str | None:
+    """The client's first that the server has too (RFC 4253 §7.1)."""
+    return next((name for name in theirs if name in ours), None)
+
+
+def _offers(connection: asyncssh.SSHServerConnection) -> tuple[list[list[str]], list[list[str]]]:
+    """What server and client offered, as name lists; empty where unknown."""
+    return (
+        _name_lists(getattr(connection, "_server_kexinit", b"")),
+        _name_lists(getattr(connection, "_client_kexinit", b"")),
+    )
+
+
+def _name_lists(kexinit: bytes) -> list[list[str]]:
+    """The name lists of an SSH_MSG_KEXINIT payload, which begins with type and cookie."""
+    position, lists = 17, []
+    for _ in range(_LISTS):
+        size = int.from_bytes(kexinit[position : position + 4], "big")
+        names = kexinit[position + 4 : position + 4 + size]
+        lists.append(names.decode("ascii", "replace").split(","))
+        position += 4 + size
+    return lists if kexinit else []
