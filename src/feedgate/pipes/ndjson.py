@@ -109,7 +109,8 @@ class _Reader:
             rest = yield from self._take("".join(held), last)
             if len(rest) > RECORD_CHARS_MAX and not last:
                 message = f"Value is longer than {RECORD_CHARS_MAX} characters"
-                error = RowError(message, self._line, self._character, self._row + 1)
+                where = place(rest, _skip_space(rest, 0), self._line, self._character)
+                error = RowError(message, *where, self._row + 1)
                 yield Batch(((),), (), (), lambda _row, _column: (0, 0), (error,))
                 return
             if self._finished:
@@ -175,9 +176,7 @@ class _Reader:
             _IncompleteError: its end is not in the text yet.
             _FaultError: it cannot be parsed.
         """
-        space = _SPACE.match(text, position)
-        assert space is not None
-        start = space.end()
+        start = _skip_space(text, position)
         if start == len(text):
             if last and self._in_array:
                 why = f"{_PARSING}the outer array is not closed"
@@ -213,7 +212,7 @@ class _Reader:
             unterminated = error.msg.startswith("Unterminated string")
             if not last and (unterminated or error.pos >= len(text) - _TAIL_CHARS):
                 raise _IncompleteError from None
-            why, offset = error.msg[0].lower() + error.msg[1:], min(error.pos, len(text) - 1)
+            why, offset = _said(error.msg), min(error.pos, len(text) - 1)
         except _ConstantError as error:
             why, offset = f"{error} is no JSON number", start
         except RecursionError:
@@ -250,6 +249,20 @@ class _Reader:
                     self._duplicate = name
                     break
                 seen.add(name)
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    assert found is not None
+    return found.end()
+
+
+def _said(text: str) -> str:
+    """Python's message as part of ours."""
+    text = text[0].lower() + text[1:]
+    for ending in (" starting at", " at"):
+        text = text.removesuffix(ending)
+    return text.rstrip(": ")
 
 
 def _decoder(number: Callable[[str], Any], of_pairs: Callable[[Any], Any]) -> json.JSONDecoder:
