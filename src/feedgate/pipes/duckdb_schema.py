@@ -254,6 +254,8 @@ def _add_column(
                 )
             ]
     connection.execute(f"ALTER TABLE {stored} ADD COLUMN {_column(column)}")
+    if (default := default_sql(column)) is not None:  # rows that are there get it, as on Snowflake
+        connection.execute(f"UPDATE {stored} SET {quoted(column.name)} = {default}")  # noqa: S608
     return []
 
 
@@ -282,9 +284,9 @@ def _change_type(
 
 
 def _column(column: Column) -> str:
-    default = default_sql(column)
-    text = f"{quoted(column.name)} {storage_type(column)}"
-    return text if default is None else f"{text} DEFAULT {default}"
+    """Without DEFAULT: every INSERT is ours and gives it, and DuckDB's ALTER with a computed one
+    needs a configuration that is not locked (tried, 1.5.5)."""
+    return f"{quoted(column.name)} {storage_type(column)}"
 
 
 def _canonical(kind: str) -> str:
