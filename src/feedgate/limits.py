@@ -110,7 +110,7 @@ QUERY_TIMEOUT_S: Final = 60
 WAREHOUSE_LOCK_WAIT_S: Final = 5  # a predecessor that is just ending still holds DuckDB's lock
 
 # -- warehouse.sql ------------------------------------------------------------------------------
-WAREHOUSE_SQL_CHARS_MAX: Final = 1024 * 1024  # one script; 1.6 s to cut into words
+WAREHOUSE_SQL_CHARS_MAX: Final = 1024 * 1024  # one script; a page of SQL has some 5,000
 
 # -- loading ------------------------------------------------------------------------------------
 LOAD_READ_BYTES: Final = 1024 * 1024  # of an object, read, decoded and turned into rows at a time

@@ -294,19 +294,21 @@ def test_json_has_one_value() -> None:
         plan("$2", file_type="JSON")
 
 
-def test_nesting_is_bounded() -> None:
+@pytest.mark.parametrize("expression", ["(" * 200 + "$1" + ")" * 200, "NOT " * 2000 + "TRUE"])
+def test_nesting_is_bounded(expression: str) -> None:
     """An expression nested beyond reason is refused, not a crash."""
     with pytest.raises(DefinitionError, match="nests more than"):
-        plan("(" * 200 + "$1" + ")" * 200)
+        plan(expression)
 
 
 def test_size_is_bounded() -> None:
-    """An expression whose SQL would explode is refused."""
+    """An expression whose SQL would explode is refused before it does."""
     nested = "$1"
-    for _ in range(12):
+    for _ in range(35):
         nested = f"TO_VARCHAR({nested}::NUMBER)"
-    with pytest.raises(DefinitionError, match="too long"):
-        plan(nested)
+    for expression in (nested, "$1" + "::NUMBER::VARCHAR" * 100):
+        with pytest.raises(DefinitionError, match="too long"):
+            plan(expression)
 
 
 # -- whole pipes --------------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from feedgate.errors import DefinitionError, Finding
 from feedgate.limits import WAREHOUSE_SQL_CHARS_MAX
 from feedgate.stack.sql_objects import location_within
 from feedgate.stack.sql_pattern import PatternError, compile_pattern
+from feedgate.stack.sql_text import cut, substitute
 from feedgate.stack.warehouse import FileFormat, Name, Pipe, Stage, Warehouse
 from feedgate.stack.warehouse_sql import (
     CSV_DEFAULTS,
@@ -116,10 +116,28 @@ def test_scripts_are_one_session() -> None:
     assert list(found.tables) == [Name("D", "PUBLIC", "T")]
 
 
-def test_reading_is_lazy() -> None:
-    """Importing the reader does not import sqlglot, which costs more than most commands."""
-    code = "import sys, feedgate.stack.warehouse_sql; sys.exit('sqlglot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+ODD = """\
+a -- c ; d
+; b // ; x
+/*;*/ c ; 'it''s' 'a\\'b;' $$ x;'y $$ "q;""r" x.$1:a."b c"[0]::NUMBER(10,2) || t.$2 <> 1.5e3
+METADATA$FILENAME é_1 @st/a-b.c/x=1/ 'é😀' <= >= != => _x$y $1 12 /* a /* b */ "select"; select
+"""
+
+
+@pytest.mark.parametrize("text", [EXAMPLE.read_text(), ODD, BASE], ids=["example", "odd", "base"])
+def test_tokens_are_those_of_sqlglot(text: str) -> None:
+    """Every token begins and ends where sqlglot's Snowflake tokenizer says."""
+    script, _faults = substitute("w.sql", text, VALUES)
+    ours = [(each.start, each.end) for tokens in cut(script) for each in tokens]
+    theirs: list[tuple[int, int]] = []
+    for token in sqlglot.tokenize(script.text, read="snowflake"):
+        raw = script.text[token.start : token.end + 1]
+        if re.fullmatch(r"[A-Za-z]+(\s+[A-Za-z]+)+", raw):  # `FILE FORMAT` is one token there
+            words = re.finditer(r"[A-Za-z]+", raw)
+            theirs += [(token.start + w.start(), token.start + w.end()) for w in words]
+        elif raw != ";":
+            theirs.append((token.start, token.end + 1))
+    assert ours == theirs
 
 
 # -- substitution -------------------------------------------------------------------------------
@@ -329,6 +347,12 @@ WRONG_OPTIONS = [
 def test_wrong_options(text: str, message: str) -> None:
     """A wrong option is named with line and column."""
     assert message in faults(f"CREATE FILE FORMAT f {text};")
+
+
+def test_parentheses_are_bounded() -> None:
+    """Options nested beyond reason are refused, not a crash."""
+    text = "CREATE FILE FORMAT f NULL_IF=" + "(" * 5000 + ")" * 5000
+    assert faults(text) == ["1:46: options nest more than 16 parentheses"]
 
 
 def test_effective_options_are_defaults_and_what_was_said() -> None:

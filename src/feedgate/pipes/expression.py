@@ -1,9 +1,9 @@
 """One select expression of a COPY: Snowflake's text in, DuckDB's SQL out. Pure.
 
-The reader is our own and not sqlglot's parser (its tokenizer is used): sqlglot turns Snowflake's
-date formats into strptime's and its functions into nodes that differ from version to version, and
-keeps no positions in most of them; here what is not understood is refused with its place, and
-nothing passes by being unknown. Precedence is Snowflake's: ``OR``, ``AND``, ``NOT``, comparison,
+The reader is our own and not sqlglot's: sqlglot turns Snowflake's date formats into strptime's and
+its functions into nodes that differ from version to version, and keeps no positions in most of
+them; here what is not understood is refused with its place, and nothing passes by being unknown.
+Precedence is Snowflake's: ``OR``, ``AND``, ``NOT``, comparison,
 ``||``, sign, then ``::`` and ``:`` which bind tightest.
 """
 
@@ -72,12 +72,21 @@ class _Compiler:
         self._nesting = 0
 
     def expression(self) -> Typed:
-        self._nesting += 1
-        if self._nesting > NESTING_MAX:
-            raise self.cursor.fault(f"the expression nests more than {NESTING_MAX} levels")
+        self._deeper()
         found = self._or()
         self._nesting -= 1
         return found
+
+    def _deeper(self) -> None:
+        self._nesting += 1
+        if self._nesting > NESTING_MAX:
+            raise self.cursor.fault(f"the expression nests more than {NESTING_MAX} levels")
+
+    def _bounded(self, made: Typed) -> Typed:
+        """A cast names its operand several times, so text may double at each step."""
+        if len(made.sql) + len(made.conversion.error_sql) > SQL_CHARS_MAX:
+            raise self.cursor.fault("the expression becomes too long", hint="take casts apart")
+        return made
 
     def _or(self) -> Typed:
         left = self._and()
@@ -97,12 +106,14 @@ class _Compiler:
                 raise self.cursor.fault(f"{word} joins conditions, not {side.type.name}")
         when = left.sql if word == "AND" else f"NOT coalesce({left.sql}, false)"
         parts = (left.conversion, guarded(right.conversion, when))
-        return Typed(all_of(parts, f"({left.sql} {word} {right.sql})"), BOOLEAN)
+        return self._bounded(Typed(all_of(parts, f"({left.sql} {word} {right.sql})"), BOOLEAN))
 
     def _not(self) -> Typed:
         if not self.cursor.accept("NOT"):
             return self._comparison()
+        self._deeper()
         inner = self._not()
+        self._nesting -= 1
         if inner.type.name != "BOOLEAN":
             raise self.cursor.fault(f"NOT takes a condition, not {inner.type.name}")
         return Typed(all_of((inner.conversion,), f"(NOT {inner.sql})"), BOOLEAN)
@@ -178,7 +189,7 @@ class _Compiler:
         left = self._sign()
         while True:
             if self.cursor.accept("||"):
-                left = FUNCTIONS["CONCAT"].build((left, self._sign()), {})
+                left = self._bounded(FUNCTIONS["CONCAT"].build((left, self._sign()), {}))
                 continue
             for symbol in _ARITHMETIC:
                 if self.cursor.at(symbol):
@@ -220,7 +231,7 @@ class _Compiler:
     def _cast(self, value: Typed) -> Typed:
         self.cursor.expect("::")
         target = SqlType(*read_type(self.cursor))
-        return as_type(value, target, self.given.options)
+        return self._bounded(as_type(value, target, self.given.options))
 
     def _require_variant(self, value: Typed) -> None:
         if value.type.name not in ("VARIANT", "OBJECT", "ARRAY"):
@@ -363,7 +374,7 @@ class _Compiler:
                 f"{name} takes {function.least} to {function.most} arguments, not {len(arguments)}",
                 offset=token.start,
             )
-        return function.build(arguments, self.given.options)
+        return self._bounded(function.build(arguments, self.given.options))
 
     def _cast_call(self, word: str) -> Typed:
         self.cursor.expect("(")
@@ -373,7 +384,7 @@ class _Compiler:
         self.cursor.expect(")")
         if word == "TRY_CAST":
             require_text(value)
-        done = as_type(value, target, self.given.options)
+        done = self._bounded(as_type(value, target, self.given.options))
         if word == "CAST":
             return done
         return Typed(all_of((value.conversion,), done.sql), target)
@@ -394,7 +405,7 @@ class _Compiler:
         otherwise = self.expression() if self.cursor.accept("ELSE") else Typed(valid("NULL"), NULL)
         self.cursor.expect("END")
         target, chosen = choose([*values, otherwise])
-        return Typed(_case_conversion(conditions, chosen), target)
+        return self._bounded(Typed(_case_conversion(conditions, chosen), target))
 
 
 def _case_conversion(conditions: list[Typed], chosen: list[Typed]) -> Conversion:
@@ -435,6 +446,4 @@ def compile_expression(cursor: Cursor, given: Input) -> tuple[Typed, int]:
     except FeedgateError as error:  # a cast or a format that is not done: no place of its own
         raise cursor.fault(error.message, hint=error.hint) from error
     cursor.end()
-    if len(found.sql) + len(found.conversion.error_sql) > SQL_CHARS_MAX:
-        raise cursor.fault("the expression becomes too long", hint="take casts apart")
     return found, compiler.fields

@@ -16,6 +16,8 @@ from feedgate.stack.sql_text import Script, SqlFault, Token, identifier_text
 
 __all__ = ["Cursor", "Option", "Value", "shown"]
 
+PARENTHESES_MAX = 16  # Snowflake's options nest two deep
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -45,6 +47,7 @@ class Cursor:
         self.findings = findings
         self._tokens = tokens
         self._at = 0
+        self._depth = 0
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -171,11 +174,6 @@ class Cursor:
         if self.token is not None:
             raise self.fault(f"unexpected {shown(self.token)}")
 
-    def slice(self, start: int, stop: int) -> Cursor:
-        """A cursor over the tokens between two offsets."""
-        inside = [each for each in self._tokens if start <= each.start and each.end <= stop]
-        return Cursor(self.script, inside, self.findings)
-
     # -- saying ---------------------------------------------------------------------------------
 
     def fault(
@@ -246,6 +244,14 @@ class Cursor:
         return Value("name", first.start, "", tuple(items))
 
     def _parenthesis(self, start: int) -> Value:
+        self._depth += 1
+        if self._depth > PARENTHESES_MAX:
+            raise self.fault(f"options nest more than {PARENTHESES_MAX} parentheses", offset=start)
+        value = self._inside_parenthesis(start)
+        self._depth -= 1
+        return value
+
+    def _inside_parenthesis(self, start: int) -> Value:
         first, second = self.token, self.peek()
         if first is not None and first.kind == "word" and second is not None and second.text == "=":
             options = self.options(until=(")",))

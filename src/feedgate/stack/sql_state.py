@@ -61,6 +61,7 @@ class Declared:
         self.stages: dict[Name, Stage] = {}
         self.pipes: dict[Name, Pipe] = {}
         self.broken: set[str] = set()
+        self._by_folded: dict[tuple[str, str], Any] = {}  # kind and name without case
         self.database: str | None = None
         self.schema: str | None = None
 
@@ -150,12 +151,11 @@ class Declared:
             raise cursor.fault(
                 f"{kind} `{shown}` is declared already at {where}", offset=made.start
             )
-        folded = _folded(name)
-        for other in objects:
-            if _folded(other) == folded:
-                raise cursor.fault(
-                    f"{kind} `{shown}` differs from `{other}` only by case", offset=made.start
-                )
+        other = self._by_folded.setdefault((kind, _folded(name)), name)
+        if other != name:
+            raise cursor.fault(
+                f"{kind} `{shown}` differs from `{other}` only by case", offset=made.start
+            )
 
 
 def _folded(name: Any) -> str:

@@ -12,6 +12,7 @@ module a kind: ``sql_table``, ``sql_objects``, ``sql_pipe``.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -83,11 +84,10 @@ def _statements(
         findings += [*(finding for _, finding in unresolved), fault.finding]
         return []
     spans = [(token.start, token.end) for tokens in found for token in tokens]
-    findings += [
-        finding
-        for offset, finding in unresolved
-        if any(start <= offset < end for start, end in spans)
-    ]
+    for offset, finding in unresolved:
+        index = bisect.bisect_right(spans, (offset, len(script.text))) - 1
+        if index >= 0 and offset < spans[index][1]:  # within a word, so not in a comment
+            findings.append(finding)
     return [(script, tokens) for tokens in found]
 
 
