@@ -53,7 +53,7 @@ class Oracle:
     def loaded(self) -> dict[int, tuple[int, int]]:
         """Writer → (rows, distinct rows) in the table."""
         sql = (
-            "SELECT order_id // 100000 AS w, count(*), count(DISTINCT order_id)"
+            "SELECT order_id::BIGINT // 100000 AS w, count(*), count(DISTINCT order_id)"
             " FROM orders GROUP BY 1"
         )
         return {int(w): (int(n), int(d)) for w, n, d in self.gateway.rows(sql)}

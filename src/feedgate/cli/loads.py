@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import click
 
 from feedgate.cli.options import data_folder, data_option, json_option, stack_option
 from feedgate.cli.output import note, print_json, result, safe, size_text, table, time_text
-from feedgate.errors import NotFound
+from feedgate.errors import CouldNot, NotFound
+from feedgate.limits import POLL_S, QUERY_WAIT_S
 
 if TYPE_CHECKING:
     from feedgate.gateway.queries import Answer
@@ -197,11 +199,17 @@ def run_query(stack: Path, data: Path | None, sql: str) -> Answer:
     from feedgate.gateway.queries import ask
 
     folder = data_folder(stack, data)
-    answer = ask(folder.query_socket, sql)
+    deadline = time.monotonic() + QUERY_WAIT_S
+    while (answer := ask(folder.query_socket, sql)) is None and folder.running() is not None:
+        # its loader is just starting, and must not find the files locked by us
+        if time.monotonic() > deadline:
+            raise CouldNot(
+                f"the gateway's loader did not answer within {QUERY_WAIT_S} s",
+                hint="`feedgate logs` shows why",
+            )
+        time.sleep(POLL_S / 10)
     if answer is not None:
         return answer
-    import time
-
     from feedgate.gateway.loading import query_offline
     from feedgate.gateway.services import Services
     from feedgate.telemetry import EventLog

@@ -86,7 +86,7 @@ class _LoaderProcess:
         self._services = services
         self._warehouse: DuckDBWarehouse | None = None
         self._loader: Loader | None = None
-        self._queries: QueryServer | None = None
+        self._queries = QueryServer(services.folder.query_socket, self._query)
         self._selector = selectors.DefaultSelector()
         self._wake = _wake_socket(services.folder)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -94,6 +94,7 @@ class _LoaderProcess:
         self._selector.register(channel.sock, selectors.EVENT_READ)
         self._draining = False
         self._take_up()
+        self._queries.start()
 
     def _take_up(self) -> None:
         """Bring the warehouse to what the definition declares; the first one opens it."""
@@ -114,12 +115,11 @@ class _LoaderProcess:
             crash_at=self._services.crash_at,
             on_loaded=self._report,
         )
-        if self._queries is None:
-            warehouse = self._warehouse
-            self._queries = QueryServer(
-                self._services.folder.query_socket, lambda sql: _answer(warehouse, sql)
-            )
-            self._queries.start()
+
+    def _query(self, sql: str) -> Answer:
+        if self._warehouse is None:
+            raise NotFound("this stack has no warehouse.sql", hint="`feedgate init` shows one")
+        return _answer(self._warehouse, sql)
 
     def _open_object(self, pipe: Pipe, landing: Landing) -> ObjectReader:
         """The landing's object, opened as the pipe's storage integration may open it."""
@@ -206,8 +206,7 @@ class _LoaderProcess:
             self._services.log.error("could not take up a change", reason=str(error))
 
     def close(self) -> None:
-        if self._queries is not None:
-            self._queries.stop()
+        self._queries.stop()
         if self._warehouse is not None:
             self._warehouse.close()
         self._wake.close()
