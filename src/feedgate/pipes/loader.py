@@ -214,11 +214,15 @@ class Loader:
             return self._unloaded(pipe, landing, "LOAD_SKIPPED", error.message)
         except (AccessDenied, Integrity) as error:
             return self._unloaded(pipe, landing, "LOAD_FAILED", error.message)
-        self._crash_at("load-claimed")
-        request = LoadRequest(
-            pipe, landing, _chunks(reader), self._now, lambda: self._crash_at("load-before-commit")
-        )
         try:
+            self._crash_at("load-claimed")
+            request = LoadRequest(
+                pipe,
+                landing,
+                _chunks(reader),
+                self._now,
+                lambda: self._crash_at("load-before-commit"),
+            )
             result = self._warehouse.load(request)
         except (AccessDenied, Integrity) as error:
             return self._unloaded(pipe, landing, "LOAD_FAILED", error.message)
