@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from feedgate.errors import LoadError
 from feedgate.pipes import decode
-from feedgate.pipes.decode import text_blocks
+from feedgate.pipes.decode import joined, text_blocks
 
 
 def read(data: bytes, step: int = 1 << 20, compression: str = "AUTO", **options: bool) -> str:
@@ -41,6 +41,14 @@ def test_gzip_that_is_large_arrives_in_bounded_pieces() -> None:
     ]
     assert sum(pieces) == 5_000_000
     assert max(pieces) <= decode.LOAD_READ_BYTES
+
+
+@given(pieces=st.lists(st.text(min_size=1, max_size=9)), chars=st.integers(1, 20))
+def test_joined(pieces: list[str], chars: int) -> None:
+    """Small pieces become blocks of a size that is worth a batch; no text is lost."""
+    blocks = list(joined(pieces, chars))
+    assert "".join(blocks) == "".join(pieces)
+    assert all(len(block) >= chars for block in blocks[:-1])
 
 
 def test_gzip_cut_short_or_damaged() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from feedgate.errors import LoadError
 from feedgate.limits import GZIP_FREE_BYTES, GZIP_RATIO_MAX, LOAD_READ_BYTES
 
-__all__ = ["text_blocks"]
+__all__ = ["joined", "text_blocks"]
 
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31  # zlib's word for "a gzip header"
@@ -48,6 +48,20 @@ def text_blocks(
             yield text
     if text := decoder.decode(b"", final=True):
         yield text
+
+
+def joined(blocks: Iterable[str], chars: int) -> Iterator[str]:
+    """The same text in blocks of at least ``chars``, but for the last: each one costs a batch."""
+    held: list[str] = []
+    size = 0
+    for block in blocks:
+        held.append(block)
+        size += len(block)
+        if size >= chars:
+            yield "".join(held)
+            held, size = [], 0
+    if held:
+        yield "".join(held)
 
 
 def _decompressed(chunks: Iterable[bytes], compression: str) -> Iterator[bytes]:

@@ -12,6 +12,8 @@ thread loads; queries come from another and take turns with an opening.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +34,11 @@ from feedgate.stack.warehouse import Warehouse as Declared
 __all__ = ["DuckDBWarehouse"]
 
 _KEY_BYTES = 32
+
+# DuckDB asks for pandas at every value that it is given, 48 times a load (tried, 1.5.5), and Python
+# searches its whole path for a missing module each time. This says once that it is missing.
+if importlib.util.find_spec("pandas") is None:
+    sys.modules["pandas"] = None  # type: ignore[assignment]
 
 
 class DuckDBWarehouse:

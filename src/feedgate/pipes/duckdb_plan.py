@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from feedgate.limits import LOAD_READ_BYTES
 from feedgate.pipes.conversion import literal, quoted, valid
 from feedgate.pipes.csv import csv_batches
 from feedgate.pipes.csv_grammar import grammar
-from feedgate.pipes.decode import text_blocks
+from feedgate.pipes.decode import joined, text_blocks
 from feedgate.pipes.dialect import CopyPlan, Target, column_label, copy_plan
 from feedgate.pipes.duckdb_schema import LINEAGE, stored_table
 from feedgate.pipes.ndjson import json_batches, json_format
@@ -149,12 +150,13 @@ def _parser(plan: CopyPlan, pipe: Pipe, width: int) -> Callable[[Iterable[bytes]
         return column_label(plan.table, plan.targets[number - 1].position)
 
     def parse(chunks: Iterable[bytes]) -> Iterator[Batch]:
-        blocks = text_blocks(
+        pieces = text_blocks(
             chunks,
             compression=options["COMPRESSION"],
             replace_invalid=options["REPLACE_INVALID_CHARACTERS"],
             skip_bom=options["SKIP_BYTE_ORDER_MARK"],
         )
+        blocks = joined(pieces, LOAD_READ_BYTES // 2)
         if csv_grammar is None:
             return json_batches(blocks, json_format(options))
         return csv_batches(
