@@ -7,13 +7,14 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from feedgate.cli.options import data_folder, data_option, json_option, stack_option
 from feedgate.cli.output import note, print_json, result, safe, size_text, table, time_text
 from feedgate.errors import CouldNot, NotFound
+from feedgate.ledger.receipts import LoadStatus
 from feedgate.limits import POLL_S, QUERY_WAIT_S
 
 if TYPE_CHECKING:
@@ -28,9 +29,15 @@ __all__ = ["query", "receipt", "receipts"]
 @data_option
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1))
 @click.option("--user", "user_name", help="Only this user's.")
+@click.option("--status", type=click.Choice(get_args(LoadStatus)), help="Only with such a load.")
 @json_option
 def receipts(
-    stack: Path, data: Path | None, limit: int, user_name: str | None, as_json: bool
+    stack: Path,
+    data: Path | None,
+    limit: int,
+    user_name: str | None,
+    status: LoadStatus | None,
+    as_json: bool,
 ) -> None:
     """List receipts, newest first: who sent what, and what it became.
 
@@ -44,7 +51,7 @@ def receipts(
 
     database = open_database(data_folder(stack, data))
     try:
-        found = Ledger(database).receipts(limit=limit, user_name=user_name)
+        found = Ledger(database).receipts(limit, user_name=user_name, status=status)
     finally:
         database.close()
     if as_json:

@@ -64,12 +64,17 @@ def _print_status(report: dict[str, Any]) -> None:
     else:
         result("not running")
     result(f"{report['users']} users")
-    for name, count in sorted(report["loads"].items()):
+    counts = dict(report["loads"])
+    result(f"{counts.pop('landings', 0)} landings, {counts.pop('pending', 0)} not offered yet")
+    for name, count in sorted(counts.items()):
         result(f"{count} {name.lower().replace('_', ' ')}")
     for change in report["waiting_changes"]:
         result(f"waits for --yes: {change}")
     for item in report["drift"]:
         result(f"changed live: {item}")
+    if report["loads"].get("AWAITING_DECISION"):
+        note("  a file came again under a loaded name with other bytes; it is kept, not loaded")
+        note("  next: feedgate receipts --status AWAITING_DECISION")
     if report["waiting_changes"]:
         note("  next: feedgate apply --yes")
 
