@@ -15,8 +15,11 @@ import contextlib
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import duckdb
 import duckdb_extension_httpfs
@@ -35,10 +38,24 @@ __all__ = ["DuckDBWarehouse"]
 
 _KEY_BYTES = 32
 
-# DuckDB asks for pandas at every value that it is given, 48 times a load (tried, 1.5.5), and Python
-# searches its whole path for a missing module each time. This says once that it is missing.
+
+class _MissingPandas(MetaPathFinder):
+    """Says quickly that pandas is missing.
+
+    DuckDB asks for it at every value that it is given, 48 times a load (tried, 1.5.5), and Python
+    searches its whole path anew for a module that it did not find.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not installed", name=fullname)
+        return None
+
+
 if importlib.util.find_spec("pandas") is None:
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    sys.meta_path.insert(0, _MissingPandas())
 
 
 class DuckDBWarehouse:
