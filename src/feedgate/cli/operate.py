@@ -266,7 +266,7 @@ def _serve(options: GatewayOptions, application: Application) -> None:
             note(f"waits for --yes, not applied: {change}")
 
     def opened(host: str, port: int) -> None:
-        _opened(folder, database, options.ready_file, host, port)
+        _opened(options, database, application.stack, host, port)
 
     try:
         supervisor.run(prepare, opened)
@@ -275,14 +275,13 @@ def _serve(options: GatewayOptions, application: Application) -> None:
         database.close()
 
 
-def _opened(
-    folder: DataFolder, database: Database, ready_file: Path | None, host: str, port: int
-) -> None:
+def _opened(options: GatewayOptions, database: Database, stack: Path, host: str, port: int) -> None:
     """Tell the script (ready file) and the person (commands to paste) that the door is open."""
     from feedgate.gateway.folder import write_atomically
     from feedgate.identity.store import UserStore
     from feedgate.sftp.hostkeys import host_key_fingerprints
 
+    folder, ready_file = options.folder, options.ready_file
     users = UserStore(database).list()
     fingerprints = host_key_fingerprints(folder.hostkeys)
     if ready_file is not None:
@@ -303,11 +302,27 @@ def _opened(
         if not user.enabled:
             note(f"  {user.user_name}: disabled")
         elif user.ssh_public_keys:
-            note(f"  sftp -P {port} -i KEY {user.user_name}@{host}")
+            key = _private_key_file(stack, {key.fingerprint for key in user.ssh_public_keys})
+            note(f"  sftp -P {port} -i {key} {user.user_name}@{host}")
         else:
             name = user.user_name
             note(f"  {name} has no SSH key yet: feedgate user key add {name} FILE.pub")
     note(f"  keyring and data lie together in {folder.root}: keep copies of the keyring elsewhere")
+
+
+def _private_key_file(stack: Path, fingerprints: set[str]) -> str:
+    """The key pair in the stack's folder that belongs to a user, as `init` made it; else `KEY`."""
+    from feedgate.identity.users import parse_public_key
+
+    folder = stack if stack.is_dir() else stack.parent
+    for path in sorted(folder.glob("*.pub")):
+        try:
+            found = parse_public_key(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, UsageError):
+            continue
+        if found.fingerprint in fingerprints and path.with_suffix("").exists():
+            return str(path.with_suffix(""))
+    return "KEY"
 
 
 def _print_event(event: dict[str, Any]) -> None:
