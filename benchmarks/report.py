@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,12 +119,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def count_syncs(peer: Peer, work: Callable[[], object]) -> str:
-    """Do some work, untimed, and count the peer's fsync and fdatasync calls with strace."""
+    """Do some work, untimed, and count fsync and fdatasync calls with strace, by process."""
     strace = shutil.which("strace")
     if strace is None:
-        return "syncs not counted: strace is not here (Debian's strace)"
-    summary = peer.folder / "strace"
-    words = [strace, "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(summary)]
+        return f"{peer.name}: syncs not counted, strace is not here (Debian's strace)"
+    calls = peer.folder / "strace"
+    words = [strace, "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(calls)]
     for pid in peer.processes():
         words += ["-p", str(pid)]
     tracer = subprocess.Popen(words, stderr=subprocess.PIPE)
@@ -131,12 +132,27 @@ def count_syncs(peer: Peer, work: Callable[[], object]) -> str:
         time.sleep(1)  # strace says nothing when it has attached
         if tracer.poll() is not None:
             said = tracer.stderr.read().decode().strip() if tracer.stderr else ""
-            return f"syncs not counted: {said}"
+            return f"{peer.name}: syncs not counted: {said}"
         work()
+        owners = thread_owners(peer)
     finally:
         if tracer.poll() is None:
             tracer.terminate()
         tracer.wait()
-    text = summary.read_text()
-    counts = {name: len(re.findall(rf"\b{name}\(", text)) for name in ("fdatasync", "fsync")}
-    return f"{peer.name}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    found = re.findall(r"^(\d+) +(fsync|fdatasync)\(", calls.read_text(), re.MULTILINE)
+    counts = Counter((owners.get(int(tid), "ended"), name) for tid, name in found)
+    told = [f"{count} {name} ({owner})" for (owner, name), count in sorted(counts.items())]
+    return f"{peer.name}: {', '.join(told) or 'no fsync, no fdatasync'}"
+
+
+def thread_owners(peer: Peer) -> dict[int, str]:
+    """Thread id → the role of its process, where feedgate gave it one, or `server`."""
+    owners = {}
+    for pid, words in peer.processes().items():
+        role = re.search(r"feedgate\.cli\.processes (\w+)", words)
+        try:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                owners[int(task.name)] = role[1] if role else "server"
+        except OSError:
+            continue  # it ended meanwhile
+    return owners
