@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -588,6 +590,59 @@ def test_query_bounds(asked: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch) -
         )
     assert time.monotonic() - began < 5
     assert duckdb_query.run_query(cursor, "SELECT 1").rows == ((1,),)
+
+
+def test_query_while_a_database_joins(tmp_path: Path) -> None:
+    """Opening anew ends the query that runs, and the next one works."""
+    warehouse = DuckDBWarehouse(tmp_path / "w", kit.KEY)
+    warehouse.apply(kit.declared())
+    faults: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            warehouse.query("SELECT count(*) FROM range(1000000000) a, range(1000000000) b")
+        except CouldNot as error:
+            faults.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not warehouse._asking:
+        time.sleep(0.01)
+    warehouse.apply(kit.declared(kit.SQL + "CREATE DATABASE more;"))
+    asking.join()
+    assert len(faults) == 1
+    assert [row[0] for row in rows(warehouse, "SHOW DATABASES")] == ["LANDING", "MORE"]
+    warehouse.close()
+
+
+def test_what_spills_is_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query beyond the memory allowed spills, sealed, and leaves no file behind."""
+    monkeypatch.setattr("feedgate.pipes.duckdb.WAREHOUSE_MEMORY_MIB", 60)
+    warehouse = DuckDBWarehouse(tmp_path / "w", kit.KEY)
+    warehouse.apply(kit.declared())
+    spilt: list[bytes] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            for path in (tmp_path / "w").glob("spill/*"):
+                with contextlib.suppress(OSError):
+                    spilt.append(path.read_bytes())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    found = rows(
+        warehouse,
+        "SELECT max(s) FROM (SELECT 'xqzcanary' || (i * 7919 % 1000003) AS s,"
+        " row_number() OVER (ORDER BY hash(i)) AS n FROM range(1500000) r(i) ORDER BY s) WHERE n > 1",
+    )
+    ended.set()
+    watching.join()
+    assert found == [("xqzcanary999999",)]
+    assert any(spilt)
+    assert not any(b"xqzcanary" in data for data in spilt)
+    warehouse.close()
+    assert not list((tmp_path / "w").glob("spill/*"))
 
 
 def test_every_class_of_duckdb_has_its_kind() -> None:

@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -37,6 +38,7 @@ from feedgate.stack.warehouse import Warehouse as Declared
 __all__ = ["DuckDBWarehouse"]
 
 _KEY_BYTES = 32
+_QUERY_END_S = 5.0  # what an interrupted query gets to end
 
 
 class _MissingPandas(MetaPathFinder):
@@ -75,7 +77,7 @@ class DuckDBWarehouse:
         self._key = encryption_key
         self._turn = threading.RLock()
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._asking: duckdb.DuckDBPyConnection | None = None
+        self._asking: set[duckdb.DuckDBPyConnection] = set()
         self._attached: frozenset[str] = frozenset()
         self._epochs: dict[str, int] = {}
         self._plans: Mapping[str, PipePlan] = {}
@@ -128,22 +130,25 @@ class DuckDBWarehouse:
         """Run one SELECT on a cursor of its own; bare names are the script's current schema's."""
         with self._turn:
             cursor = self._ready().cursor()
-            self._asking = cursor
+            self._asking.add(cursor)
         try:
             if self._search_path is not None:
                 database, schema = self._search_path
                 cursor.execute(f"USE {quoted(database)}.{quoted(schema)}")
             return duckdb_query.run_query(cursor, sql)
         finally:
-            with self._turn:
-                self._asking = None
-                cursor.close()
+            cursor.close()
+            self._asking.discard(cursor)
 
     def close(self) -> None:
-        """Close the files; a query that runs ends."""
+        """Close the files; a query that runs ends first."""
         with self._turn:
-            if self._asking is not None:
-                self._asking.interrupt()
+            deadline = time.monotonic() + _QUERY_END_S
+            while self._asking and time.monotonic() < deadline:
+                for cursor in tuple(self._asking):
+                    with contextlib.suppress(duckdb.Error):
+                        cursor.interrupt()
+                time.sleep(0.01)
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None

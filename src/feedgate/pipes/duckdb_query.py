@@ -22,6 +22,7 @@ import duckdb
 from feedgate.errors import CouldNot, FeedgateError, UsageError
 from feedgate.limits import QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from feedgate.pipes.conversion import quoted
+from feedgate.pipes.duckdb_faults import kind_of, of_data
 from feedgate.pipes.duckdb_schema import HIDDEN
 from feedgate.pipes.warehouse import QueryResult
 
@@ -76,7 +77,9 @@ def run_query(
     except duckdb.OutOfMemoryException as error:
         raise CouldNot("the query needs more memory than the warehouse has") from error
     except duckdb.Error as error:
-        raise _refused(error) from error
+        if kind_of(error) == "refuse":
+            raise _refused(error) from error
+        raise of_data(error) from error
 
 
 def _only_statement(sql: str) -> str:

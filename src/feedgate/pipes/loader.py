@@ -154,7 +154,8 @@ class Loader:
         """Offer a landing to every pipe that covers it; False if it stays pending."""
         loads: list[PipeLoad] = []
         try:
-            loads.extend(self._load(pipe, landing) for pipe in self._pipes(landing))
+            for pipe in self._pipes(landing):
+                loads.append(self._load(pipe, landing))  # noqa: PERF401 - kept if the next one fails
         except FeedgateError as error:
             self._pause(landing, error.message)
         except Exception as error:  # our own bug must not stop the other landings
