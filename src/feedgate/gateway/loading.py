@@ -23,7 +23,7 @@ from feedgate.gateway.queries import Answer, QueryServer, bind_short
 from feedgate.gateway.services import Services
 from feedgate.gateway.warehouse_key import warehouse_key
 from feedgate.ledger.receipts import Landing
-from feedgate.limits import POLL_S, WAREHOUSE_LOCK_WAIT_S
+from feedgate.limits import POLL_S, WAKE_PAUSE_S, WAREHOUSE_LOCK_WAIT_S
 from feedgate.pipes.duckdb import DuckDBWarehouse
 from feedgate.pipes.loader import Loader
 from feedgate.stack.warehouse import Pipe
@@ -43,9 +43,11 @@ def run_loader(channel: Channel, open_services: Callable[[], Services]) -> None:
         with contextlib.suppress(OSError):
             channel.send("failed", message=str(error), hint=error.hint)
         return
-    channel.send("ready")
     try:
+        channel.send("ready")
         process.run()
+    except BrokenPipeError:
+        return  # the supervisor gave up: another child could not start
     finally:
         process.close()
 
@@ -178,6 +180,9 @@ class _LoaderProcess:
                 self._services.log.error("loading failed, will be tried again", reason=str(error))
                 busy = False
             self._wait(0.0 if busy else POLL_S)
+            # a burst of small files must not cost the workers a core: look at most so often
+            if not busy:
+                time.sleep(WAKE_PAUSE_S)
 
     def _wait(self, timeout_s: float) -> None:
         for key, _events in self._selector.select(timeout_s):
