@@ -182,9 +182,10 @@ class RunningDoor:
 
     # -- clients ------------------------------------------------------------------------------
 
-    def raw(self, key: Path | None = None, user: str | None = None) -> RawTransport:
+    def raw(self, key: Path | None = None, user: str | None = None, **options: Any) -> RawTransport:
         """An authenticated connection."""
-        return RawTransport(self.port, user or self.user, key or self.key)
+        port = options.pop("port", self.port)
+        return RawTransport(port, user or self.user, key or self.key, **options)
 
     def ssh_words(self, program: str, key: Path | None = None) -> list[str]:
         """OpenSSH's client with nothing of this machine's configuration."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import paramiko
 
+GCM = "aes128-gcm@openssh.com"
+
 
 def u32(value: int) -> bytes:
     """A 32-bit field."""
@@ -66,10 +68,13 @@ class Reply:
 class RawTransport:
     """An authenticated SSH connection without any SFTP on it."""
 
-    def __init__(self, port: int, user: str, key: Path | None, **options: Any) -> None:
+    def __init__(
+        self, port: int, user: str, key: Path | None, *, cipher: str = GCM, **options: Any
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.transport = paramiko.Transport(self.socket, **options)
+        self.transport.get_security_options().ciphers = (cipher,)
         self.transport.start_client(timeout=10)
         if key is not None:
             self.transport.auth_publickey(user, paramiko.Ed25519Key.from_private_key_file(str(key)))

@@ -19,6 +19,7 @@ from feedgate.identity.users import GatewayUser
 from feedgate.sftp.authentication import Authenticator, Identity
 from feedgate.sftp.channel import SftpChannel
 from feedgate.sftp.events import ConnectionEvents, SessionEvents
+from feedgate.sftp.fastpath import speed_up
 from feedgate.sftp.gaps import (
     accept_service_request,
     negotiated_kex,
@@ -63,6 +64,7 @@ class Surroundings:
     channels_max: int
     window_bytes: int
     packet_bytes: int
+    fast: bool
     now: Callable[[], float]
     opened: Callable[[SshServer], None]
     closed: Callable[[SshServer], None]
@@ -217,6 +219,8 @@ class SshServer(asyncssh.SSHServer):
             None, "strict", self._around.window_bytes, self._around.packet_bytes
         )
         refuse_environment(channel)
+        if self._around.fast:
+            speed_up(channel)
         self.channels.add(session)
         return channel, session
 

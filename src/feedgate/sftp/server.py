@@ -29,11 +29,13 @@ from feedgate.limits import (
     LOGIN_TIMEOUT_S,
     SFTP_CHANNELS_MAX,
 )
+from feedgate.sftp import fastpath
 from feedgate.sftp.connection import Login, SshServer, Surroundings
 from feedgate.sftp.events import ConnectionEvents
 from feedgate.sftp.gaps import require_safe_groups, require_version
+from feedgate.sftp.memory import keep_freed_memory
 from feedgate.sftp.policies import SecurityPolicy, security_policy
-from feedgate.sftp.transport import Tunnel, Wire
+from feedgate.sftp.transport import ConnectionFactory, PlainWire, Tunnel, Wire
 from feedgate.telemetry import EventLog
 
 __all__ = ["Login", "SftpDoor"]
@@ -47,7 +49,8 @@ class SftpDoor:
 
     ``host_keys`` are private keys in OpenSSH's PEM form. ``server_version`` is what follows
     ``SSH-2.0-`` in the first line (AWS Transfer's is ``AWS_SFTP_1.2``). ``banner`` is the text
-    shown before authentication. ``on_event`` sees each CLOSE, as the log does.
+    shown before authentication. ``on_event`` sees each CLOSE, as the log does. ``fast`` allows the
+    fast path where asyncssh is a version that it was tested with.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class SftpDoor:
         idle_timeout_s: float = IDLE_TIMEOUT_S,
         connections_max: int = CONNECTIONS_MAX,
         channels_max: int = SFTP_CHANNELS_MAX,
+        fast: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._host_keys = host_keys
@@ -79,6 +83,8 @@ class SftpDoor:
         self._idle_timeout_s = idle_timeout_s
         self._connections_max = connections_max
         self._channels_max = channels_max
+        self._wire: Callable[[ConnectionFactory], Wire] = PlainWire
+        self._fast = fast
         self._now = now
         self._tunnel = Tunnel()
         self._servers: set[SshServer] = set()
@@ -102,7 +108,13 @@ class SftpDoor:
         """
         require_version()
         require_safe_groups()
+        keep_freed_memory()
         policy = self._policy()
+        if self._fast and not fastpath.available():
+            self._log.warning("transfers are slower", reason=f"asyncssh {asyncssh.__version__}")
+            self._fast = False
+        if self._fast:
+            self._wire = fastpath.FastWire
         surroundings = Surroundings(
             login=self._login,
             events=self._events,
@@ -112,6 +124,7 @@ class SftpDoor:
             channels_max=self._channels_max,
             window_bytes=CHANNEL_WINDOW_BYTES,
             packet_bytes=CHANNEL_PACKET_BYTES,
+            fast=self._fast,
             now=self._now,
             opened=self._servers.add,
             closed=self._closed,
@@ -186,7 +199,8 @@ class SftpDoor:
         factory = self._tunnel.factory
         assert factory is not None, "the door is not started"
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: Wire(factory), sock)
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: self._wire(factory), sock)
         except OSError as error:
             sock.close()  # the client was gone before we looked
             self._log.debug("a connection ended before it began", reason=str(error))

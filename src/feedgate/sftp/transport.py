@@ -25,7 +25,7 @@ from feedgate.limits import (
     TRANSPORT_LINGER_S,
 )
 
-__all__ = ["WIRE", "GatheringTransport", "Tunnel", "Wire"]
+__all__ = ["WIRE", "ConnectionFactory", "GatheringTransport", "PlainWire", "Tunnel", "Wire"]
 
 # the name under which a connection's ``get_extra_info`` finds its wire
 WIRE = "feedgate.wire"
@@ -108,8 +108,11 @@ class GatheringTransport(asyncio.Transport):
             self._linger.cancel()
 
 
-class Wire(asyncio.Protocol):
-    """One client's socket: passes bytes on to its SSH connection. Form of ``channel.Outlet``."""
+class Wire(asyncio.BaseProtocol):
+    """One client's socket and its SSH connection. Form of ``channel.Outlet``.
+
+    How bytes are received is ``PlainWire``'s or ``fastpath.FastWire``'s business.
+    """
 
     def __init__(self, factory: ConnectionFactory) -> None:
         self.connection = factory("", 0)
@@ -124,12 +127,8 @@ class Wire(asyncio.Protocol):
         self._transport = GatheringTransport(tcp, self)
         self.connection.connection_made(self._transport)
 
-    def data_received(self, data: bytes) -> None:
-        if not self.authenticated and not self._may_go_on(len(data)):
-            return
-        self.connection.data_received(data)
-
-    def _may_go_on(self, size: int) -> bool:
+    def may_go_on(self, size: int) -> bool:
+        """Count bytes that came before authentication; False when they were too many."""
         self._preauth_bytes += size
         if self._preauth_bytes <= PREAUTH_BYTES_MAX:
             return True
@@ -165,3 +164,11 @@ class Wire(asyncio.Protocol):
         """Returns once they do not, or the connection is gone."""
         if self._writable is not None:
             await self._writable.wait()
+
+
+class PlainWire(Wire, asyncio.Protocol):
+    """A wire that gives asyncssh whatever comes."""
+
+    def data_received(self, data: bytes) -> None:
+        if self.authenticated or self.may_go_on(len(data)):
+            self.connection.data_received(data)
