@@ -634,7 +634,8 @@ def test_what_spills_is_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = rows(
         warehouse,
         "SELECT max(s) FROM (SELECT 'xqzcanary' || (i * 7919 % 1000003) AS s,"
-        " row_number() OVER (ORDER BY hash(i)) AS n FROM range(1500000) r(i) ORDER BY s) WHERE n > 1",
+        " row_number() OVER (ORDER BY hash(i)) AS n FROM range(1500000) r(i) ORDER BY s)"
+        " WHERE n > 1",
     )
     ended.set()
     watching.join()

@@ -18,7 +18,6 @@ __all__ = [
     "ESCAPED_BYTE",
     "Batch",
     "Rows",
-    "column_label",
     "invalid_utf8",
     "line_offset",
     "place",
@@ -83,11 +82,6 @@ def with_last(blocks: Iterable[str]) -> Iterator[tuple[str, bool]]:
             yield held, False
             held = following
         yield held, True
-
-
-def column_label(table: str, column: str, number: int) -> str:
-    """A column as COPY names it in an error: ``"TRIPS"["STARTTIME":2]``. Columns count from 1."""
-    return f'"{table}"["{column}":{number}]'
 
 
 def place(text: str, offset: int, line: int, character: int) -> tuple[int, int]:
