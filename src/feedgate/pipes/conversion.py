@@ -34,6 +34,11 @@ class Conversion:
         """False where no row can fail, so that nothing need be asked."""
         return self.error_sql != "false"
 
+    @property
+    def size(self) -> int:
+        """Characters of value, error and message."""
+        return len(self.value_sql) + len(self.error_sql) + len(self.message_sql)
+
     def then(self, after: Callable[[str], Conversion]) -> Conversion:
         """``after`` applied to this value; this conversion's own fault comes first."""
         following = after(self.value_sql)
@@ -53,13 +58,14 @@ def all_of(parts: Sequence[Conversion], value_sql: str) -> Conversion:
     if len(failing) == 1:
         one = failing[0]
         return Conversion(value_sql, one.error_sql, one.message_sql, one.code_sql)
-    messages = " ".join(f"WHEN {part.error_sql} THEN {part.message_sql}" for part in failing)
-    codes = " ".join(f"WHEN {part.error_sql} THEN {part.code_sql}" for part in failing)
+    *earlier, last = failing
+    messages = "".join(f"WHEN {part.error_sql} THEN {part.message_sql} " for part in earlier)
+    codes = "".join(f"WHEN {part.error_sql} THEN {part.code_sql} " for part in earlier)
     return Conversion(
         value_sql,
         "(" + " OR ".join(part.error_sql for part in failing) + ")",
-        f"(CASE {messages} END)",
-        f"(CASE {codes} END)",
+        f"(CASE {messages}ELSE {last.message_sql} END)",
+        f"(CASE {codes}ELSE {last.code_sql} END)",
     )
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from feedgate.errors import DefinitionError, FeedgateError, Finding, Source
+from feedgate.errors import DefinitionError, FeedgateError, Finding, Source, Unsupported
 from feedgate.pipes.conversion import Conversion, literal
-from feedgate.pipes.expression import Input, compile_expression
+from feedgate.pipes.expression import SQL_CHARS_MAX, Input, compile_expression
 from feedgate.pipes.functions import NULL, VARIANT
 from feedgate.pipes.types import convert
 from feedgate.stack.sql_options import effective_options
@@ -161,6 +161,8 @@ def _value(text: str, given: Input, column: Column) -> tuple[Conversion, int]:
     done = value.conversion.then(
         lambda sql: convert(sql, column, given.options, source=value.type, parse_variant=False)
     )
+    if done.size > SQL_CHARS_MAX:
+        raise Unsupported("the expression becomes too long", hint="take casts apart")
     return done, fields
 
 

@@ -19,7 +19,16 @@ from dataclasses import dataclass
 from feedgate.errors import Unsupported
 from feedgate.pipes.conversion import Conversion, literal, message
 
-__all__ = ["AUTO", "TimeFormat", "date_from_text", "parse_format", "time_from_text", "timestamp"]
+__all__ = [
+    "AUTO",
+    "TimeFormat",
+    "date_from_text",
+    "parse_format",
+    "time_from_moment",
+    "time_from_text",
+    "timestamp",
+    "timestamp_from_moment",
+]
 
 AUTO = "AUTO"
 MICROSECOND_DIGITS = 6
@@ -154,8 +163,7 @@ def time_from_text(x: str, format_text: str = AUTO, *, precision: int = 9) -> Co
 
 def timestamp(x: str, type_name: str, format_text: str = AUTO, *, precision: int = 9) -> Conversion:
     """TIMESTAMP_NTZ, _LTZ or _TZ out of a VARCHAR expression."""
-    zoned = type_name != "TIMESTAMP_NTZ"
-    nanoseconds = not zoned and precision > MICROSECOND_DIGITS
+    nanoseconds = _is_nanoseconds(type_name, precision)
     digits = precision if nanoseconds else min(precision, MICROSECOND_DIGITS)
     if format_text.upper() == AUTO:
         wall, offset = _auto_wall(_cut(x, digits)), _auto_offset(x)
@@ -165,23 +173,55 @@ def timestamp(x: str, type_name: str, format_text: str = AUTO, *, precision: int
         moment = _strptime(_cut(_without_offset(x, parsed), digits), parsed, ns=nanoseconds)
         wall, offset = f"CAST({moment} AS VARCHAR)", _offset_of(x) if parsed.zone else "'+00'"
         template, code = _by_format("timestamp", format_text), "100096"
-    if zoned:
-        wall = f"CAST(TRY_CAST({wall} AS TIMESTAMP) AS VARCHAR)"  # adds seconds, which `+00` needs
-        return _refused(f"TRY_CAST({wall} || {offset} AS TIMESTAMPTZ)", x, template, code)
+    refused = _refused(_stored(wall, offset, type_name, nanoseconds), x, template, code)
     if not nanoseconds:
-        return _refused(f"TRY_CAST({wall} AS TIMESTAMP)", x, template, code)
-    moment = f"TRY_CAST({wall} AS TIMESTAMP_NS)"
-    # the first day that nanoseconds reach is incomplete, and printing it raises (tried, 1.5.5)
-    value = f"(CASE WHEN {moment} >= TIMESTAMP_NS '1677-09-22 00:00:00' THEN {moment} END)"
-    refused = _refused(value, x, template, code)
+        return refused
     wide = timestamp(x, type_name, format_text, precision=MICROSECOND_DIGITS).value_sql
-    beyond = message(
-        "Timestamp '{}' is outside 1677 to 2262, which nanoseconds reach here:"
-        " declare TIMESTAMP_NTZ(6)",
-        x,
+    explained = (
+        f"(CASE WHEN {wide} IS NOT NULL THEN {message(_BEYOND, x)} ELSE {refused.message_sql} END)"
     )
-    explained = f"(CASE WHEN {wide} IS NOT NULL THEN {beyond} ELSE {refused.message_sql} END)"
     return Conversion(refused.value_sql, refused.error_sql, explained, refused.code_sql)
+
+
+_BEYOND = (
+    "Timestamp '{}' is outside 1677 to 2262, which nanoseconds reach here: declare TIMESTAMP_NTZ(6)"
+)
+
+
+def timestamp_from_moment(x: str, moment: str, type_name: str, *, precision: int = 9) -> Conversion:
+    """A timestamp out of ``moment``, a DATE or TIMESTAMP expression in UTC; ``x`` is what it was.
+
+    DuckDB's casts between its timestamps raise even under TRY_CAST (tried, 1.5.5); text does not.
+    """
+    nanoseconds = _is_nanoseconds(type_name, precision)
+    text = _cut(f"CAST({moment} AS VARCHAR)", precision if nanoseconds else min(precision, 6))
+    value = _stored(text, "'+00'", type_name, nanoseconds)
+    return _refused(value, x, _BEYOND, "100035")
+
+
+def time_from_moment(x: str, moment: str, *, precision: int = 9) -> Conversion:
+    """A TIME out of ``moment``, a TIME or TIMESTAMP expression that prints its time last."""
+    target = "TIME_NS" if precision > MICROSECOND_DIGITS else "TIME"
+    text = _cut(f"regexp_extract(CAST({moment} AS VARCHAR), '[0-9:.]+$')", precision)
+    return _refused(f"TRY_CAST({text} AS {target})", x, "Time '{}' is not recognized", "100108")
+
+
+def _is_nanoseconds(type_name: str, precision: int) -> bool:
+    return type_name == "TIMESTAMP_NTZ" and precision > MICROSECOND_DIGITS
+
+
+def _stored(wall: str, offset: str, type_name: str, nanoseconds: bool) -> str:
+    """The text of a wall-clock time as the column's DuckDB type; NULL where it cannot be."""
+    if nanoseconds:
+        # The first day that nanoseconds reach is incomplete, and printing it raises (tried,
+        # 1.5.5). greatest() passes over a NULL.
+        edge = "TIMESTAMP_NS '1677-09-22 00:00:00'"
+        return f"nullif(greatest(TRY_CAST({wall} AS TIMESTAMP_NS), {edge}), {edge})"
+    plain = f"TRY_CAST({wall} AS TIMESTAMP)"
+    if type_name == "TIMESTAMP_NTZ":
+        return plain
+    # through TIMESTAMP, which adds the seconds that an offset must follow
+    return f"TRY_CAST(CAST({plain} AS VARCHAR) || {offset} AS TIMESTAMPTZ)"
 
 
 def _refused(value: str, x: str, template: str, code: str) -> Conversion:

@@ -23,8 +23,10 @@ from feedgate.pipes.temporal import (
     MICROSECOND_DIGITS,
     NANOSECOND_DIGITS,
     date_from_text,
+    time_from_moment,
     time_from_text,
     timestamp,
+    timestamp_from_moment,
 )
 from feedgate.stack.warehouse import Column
 
@@ -356,9 +358,9 @@ def _variant_fault(value: str, j: str, target: SqlType) -> Conversion:
 
 
 def _same_type(x: str, source: SqlType, target: SqlType, options: Mapping[str, Any]) -> Conversion:
-    """Only the precision may differ, which text carries exactly."""
-    if source.name in ("TIME", *_TIMESTAMPS) and duckdb_type(source) != duckdb_type(target):
-        return _through_text(x, source, target, options)
+    """Only the precision may differ."""
+    if source.name in ("TIME", *_TIMESTAMPS) and source.fraction_digits != target.fraction_digits:
+        return _moment(x, source, target, options)
     if source.name == "BINARY" and target.length is not None:
         return _fault_binary(x, target)
     return valid(x)
@@ -387,20 +389,16 @@ def _json(x: str, source: SqlType, target: SqlType, _options: Mapping[str, Any])
     return valid(f"to_json({x})")
 
 
-def _through_text(
-    x: str, source: SqlType, target: SqlType, _options: Mapping[str, Any]
-) -> Conversion:
-    """DuckDB casts between its time types raise even under TRY_CAST, or do not exist (T)."""
-    text = f"CAST({x} AS VARCHAR)"
-    if target.name == "TIME" and source.name in _TIMESTAMPS:
-        text = f"strftime({_wall(x, source)}, '%H:%M:%S.%n')"
-    elif source.name in ("TIMESTAMP_LTZ", "TIMESTAMP_TZ"):
-        text = f"CAST({_wall(x, source)} AS VARCHAR)"
-    return _from_text(text, target, {})
+def _moment(x: str, source: SqlType, target: SqlType, _options: Mapping[str, Any]) -> Conversion:
+    moment, digits = _wall(x, source), target.fraction_digits
+    if target.name == "TIME":
+        return time_from_moment(x, moment, precision=digits)
+    return timestamp_from_moment(x, moment, target.name, precision=digits)
 
 
 def _wall(x: str, source: SqlType) -> str:
-    return x if source.name == "TIMESTAMP_NTZ" else f"({x} AT TIME ZONE 'UTC')"
+    zoned = source.name in ("TIMESTAMP_LTZ", "TIMESTAMP_TZ")
+    return f"({x} AT TIME ZONE 'UTC')" if zoned else x
 
 
 def _date(x: str, source: SqlType, _target: SqlType, _options: Mapping[str, Any]) -> Conversion:
@@ -435,11 +433,11 @@ def _typed_casts() -> dict[tuple[str, str], _Typed]:
         ("FLOAT", "BOOLEAN"): _plain,
     }
     for stamp in _TIMESTAMPS:
-        casts["DATE", stamp] = _through_text
+        casts["DATE", stamp] = _moment
         casts[stamp, "DATE"] = _date
-        casts[stamp, "TIME"] = _through_text
+        casts[stamp, "TIME"] = _moment
         for other in _TIMESTAMPS:
-            casts.setdefault((stamp, other), _through_text)
+            casts.setdefault((stamp, other), _moment)
     for name in ("NUMBER", "FLOAT", "BOOLEAN", "DATE", "TIME", "BINARY", *_TIMESTAMPS):
         casts[name, "VARCHAR"] = _varchar
         if name != "BINARY":
