@@ -318,6 +318,24 @@ def test_drain_lets_transfers_finish(door: Any) -> None:
     door.wait_for(lambda: not working.transport.is_active())
 
 
+def test_drain_waits_for_a_close_under_way(door: Any) -> None:
+    """A CLOSE that waits for the disk is answered before the door closes."""
+    release = door.on_loop(lambda: asyncio.get_running_loop().create_future())
+    door.store.hold_close = lambda: release
+    session = door.raw().sftp()
+    session.init()
+    request_id = session.send_request(4, session.open_write(b"/f"))
+    door.wait_for(lambda: door.store.uploads[0].closes)
+    drained = asyncio.run_coroutine_threadsafe(door.door.drain(10), door._loop)
+    time.sleep(0.1)
+    assert not drained.done()
+    door.on_loop(lambda: release.set_result(None))
+    reply = session.receive()
+    assert (reply.id, reply.status) == (request_id, (0, b"Success"))
+    drained.result(5)
+    assert list(door.store.files) == [b"/f"]
+
+
 def test_drain_ends_after_its_grace(door: Any) -> None:
     """What is not finished by then is abandoned before drain returns."""
     session = door.raw().sftp()

@@ -68,6 +68,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._framer = Framer()
         self._requests: deque[Request] = deque()
         self._backlog = 0
+        self._answering = False
         self._reading = True
         self._replies: list[bytes] = []
         self._reply_bytes = 0
@@ -79,8 +80,13 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
 
     @property
     def busy(self) -> bool:
-        """Whether a file is open or a request waits."""
-        return bool(self._requests) or bool(self._session and self._session.transfers)
+        """Whether a file is open, a request waits or is being answered, or a reply has not left."""
+        return bool(
+            self._answering
+            or self._requests
+            or self._replies
+            or (self._session is not None and self._session.transfers)
+        )
 
     # -- what asyncssh calls --------------------------------------------------------------------
 
@@ -189,11 +195,14 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         request = self._requests.popleft()
         self._backlog -= request.size
         self._on_request()
+        self._answering = True
         try:
             reply = await session.answer(request)
         except MalformedError as error:
             self._refuse_stream(error)
             return
+        finally:
+            self._answering = False
         self._replies.append(reply)
         self._reply_bytes += len(reply)
         if self._reply_bytes >= SFTP_REPLIES_BYTES:
