@@ -42,6 +42,7 @@ CASES: list[tuple[str, str, dict[str, Any], list[Value]]] = [
     ("STRIP_OUTER_ARRAY", '[{"a":1},\n {"a":[2]}\n]', STRIP, [(1, '{"a":1}'), (2, '{"a":[2]}')]),
     ("several outer arrays", "[1] [] [2,3] 4", STRIP, [(1, "1"), (1, "2"), (1, "3"), (1, "4")]),
     ("ALLOW_DUPLICATE", '{"a":1,"a":2.50}', {"ALLOW_DUPLICATE": True}, [(1, '{"a":2.50}')]),
+    ("numbers in pieces", "0.5 -1.0e+10\n12", {}, [(1, "0.5"), (1, "-1.0e+10"), (2, "12")]),
     ("nothing", " \n\n", {}, []),
 ]
 
@@ -142,7 +143,11 @@ def test_a_value_longer_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )

@@ -26,6 +26,7 @@ from feedgate.pipes.records import ESCAPED_BYTE, Batch, Rows, invalid_utf8, plac
 __all__ = ["JsonFormat", "json_batches", "json_format"]
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
+_WORD = re.compile(r"[\w.+-]*+")  # what may not follow a number or a literal directly
 _NEXT_VALUE = re.compile(r"\n(?=[{\[])")
 _TAIL_CHARS = 12  # a fault this near the end of a block may be a value that goes on
 _PARSING = "Error parsing JSON: "
@@ -109,7 +110,7 @@ class _Reader:
             rest = yield from self._take("".join(held), last)
             if len(rest) > RECORD_CHARS_MAX and not last:
                 message = f"Value is longer than {RECORD_CHARS_MAX} characters"
-                where = place(rest, _skip_space(rest, 0), self._line, self._character)
+                where = place(rest, _skip(_SPACE, rest, 0), self._line, self._character)
                 error = RowError(message, *where, self._row + 1)
                 yield Batch(((),), (), (), lambda _row, _column: (0, 0), (error,))
                 return
@@ -176,7 +177,7 @@ class _Reader:
             _IncompleteError: its end is not in the text yet.
             _FaultError: it cannot be parsed.
         """
-        start = _skip_space(text, position)
+        start = _skip(_SPACE, text, position)
         if start == len(text):
             if last and self._in_array:
                 why = f"{_PARSING}the outer array is not closed"
@@ -218,9 +219,12 @@ class _Reader:
         except RecursionError:
             why, offset = "value is nested too deeply", start
         else:
-            if end == len(text) and not last:
-                raise _IncompleteError  # `12` may become `123`
-            return end
+            after = end if text[start] in '{["' else _skip(_WORD, text, end)
+            if after == len(text) and not last:
+                raise _IncompleteError  # `12` may become `123`, and `0.` may become `0.5`
+            if after == end:
+                return end
+            why, offset = "unexpected character", end
         final = self._in_array or text[start] == "["
         raise _FaultError(_PARSING + why, start, offset, final=final)
 
@@ -251,8 +255,8 @@ class _Reader:
                 seen.add(name)
 
 
-def _skip_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
+def _skip(run: re.Pattern[str], text: str, position: int) -> int:
+    found = run.match(text, position)
     assert found is not None
     return found.end()
 
