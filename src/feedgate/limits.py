@@ -131,3 +131,4 @@ WAREHOUSE_THREADS: Final = 2
 QUERY_ROWS_MAX: Final = 100_000  # of one answer; more is cut, and said
 QUERY_WAIT_S: Final = 15  # for a loader that is being started again
 WAKE_PAUSE_S: Final = 0.005  # between two looks of the loader into the ledger
+UNCLAIMED_S: Final = 0.5  # how long landings that no pipe covers are gathered for one commit

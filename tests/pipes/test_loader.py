@@ -16,6 +16,7 @@ from feedgate.database import Database
 from feedgate.errors import AccessDenied, CouldNot, Integrity, NotFound
 from feedgate.ledger.receipts import Landing, PipeLoad
 from feedgate.ledger.store import MIGRATIONS, Ledger, record_landing
+from feedgate.limits import UNCLAIMED_S
 from feedgate.pipes.duckdb import DuckDBWarehouse
 from feedgate.pipes.loader import Loader
 from feedgate.pipes.warehouse import LoadRequest, LoadResult
@@ -178,8 +179,10 @@ def test_landings_become_rows_and_receipts(place: Place) -> None:
     assert place.loads("01A") == [("SKIPPING", "LOADED")]
     assert place.loads("01B") == []
     assert place.loads("01C") == [("CONTINUING", "PARTIALLY_LOADED")]
-    assert not place.ledger.pending(10)
+    assert [landing.landing_id for landing in place.ledger.pending(10)] == ["01B"]
+    place.now_s += UNCLAIMED_S
     assert place.loader.step() is False
+    assert not place.ledger.pending(10)
     assert place.told == [place.load("01A"), place.load("01C")]
     load = place.load("01A")
     assert (load.rows_parsed, load.rows_loaded, load.attempts) == (2, 2, 1)

@@ -28,6 +28,7 @@ from feedgate.limits import (
     LOAD_RETRY_S,
     LOAD_RETRY_S_MAX,
     LOAD_STEP_S,
+    UNCLAIMED_S,
 )
 from feedgate.pipes.match import covering
 from feedgate.pipes.warehouse import LoadRequest, LoadResult, Warehouse
@@ -132,6 +133,7 @@ class Loader:
         self._crash_at = crash_at
         self._on_loaded = on_loaded
         self._pauses: dict[str, _Pause] = {}
+        self._unclaimed: dict[str, float] = {}  # landings that no pipe covers, since when
 
     def step(self) -> bool:
         """Load what is pending, for about ``limits.LOAD_STEP_S``; False if nothing could be done.
@@ -141,14 +143,30 @@ class Loader:
         """
         started = self._now()
         busy = False
-        for landing in self._landings.pending(LOAD_PAGE + len(self._pauses)):
+        waiting = len(self._pauses) + len(self._unclaimed)
+        for landing in self._landings.pending(LOAD_PAGE + waiting):
+            if landing.landing_id in self._unclaimed:
+                continue
+            if not covering(self._declared, landing.bucket, landing.key):
+                self._unclaimed[landing.landing_id] = started
+                continue
             pause = self._pauses.get(landing.landing_id)
             if pause is not None and self._now() < pause.until_s:
                 continue
             busy = self._offer(landing) or busy
             if self._now() - started > LOAD_STEP_S:
                 break
+        self._finish_unclaimed()
         return busy
+
+    def _finish_unclaimed(self) -> None:
+        """One commit for many: a burst of files for no pipe must not take the disk from uploads."""
+        if not self._unclaimed:
+            return
+        age_s = self._now() - next(iter(self._unclaimed.values()))
+        if len(self._unclaimed) >= LOAD_PAGE or age_s >= UNCLAIMED_S:
+            self._landings.record((), finished=tuple(self._unclaimed))
+            self._unclaimed.clear()
 
     def _offer(self, landing: Landing) -> bool:
         """Offer a landing to every pipe that covers it; False if it stays pending."""
@@ -168,13 +186,10 @@ class Loader:
         return bool(loads)
 
     def _pipes(self, landing: Landing) -> Iterator[Pipe]:
-        pipes = covering(self._declared, landing.bucket, landing.key)
-        if not pipes:
-            return
         family = self._landings.family_loads(landing)
         elsewhere = {load.pipe for load in family if load.landing_id != landing.landing_id}
         done = {load.pipe for load in family if load.landing_id == landing.landing_id}
-        for pipe in pipes:
+        for pipe in covering(self._declared, landing.bucket, landing.key):
             if str(pipe.name) not in elsewhere | done:
                 yield pipe
 
