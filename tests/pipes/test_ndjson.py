@@ -166,3 +166,18 @@ def test_round_trip(values: list[Any], indent: int | None, ascii_only: bool, ste
     assert ([text for _line, text in found], errors) == (texts, [])
     stripped, errors = parse("[" + " ,\n".join(texts) + "]", step, STRIP_OUTER_ARRAY=True)
     assert ([text for _line, text in stripped], errors) == (texts, [])
+
+
+MESS = st.text('{}[]",:01.eE+-\\u\n tfn\udce9', max_size=40) | st.lists(
+    st.sampled_from(
+        ['{"a":1}', "\n", "[", "]", ",", '{"a":1,"a":2}', "true", "nul", '"\\u00', "{", " "]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(text=MESS, step=st.integers(1, 9), strip=st.booleans(), lines=st.booleans())
+def test_pieces_make_no_difference(text: str, step: int, strip: bool, lines: bool) -> None:
+    """Whatever a text holds, values and errors do not depend on the pieces it arrives in."""
+    options = {"STRIP_OUTER_ARRAY": strip, "MULTI_LINE": lines}
+    assert parse(text, step, **options) == parse(text, 1 << 20, **options)
