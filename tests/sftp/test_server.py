@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import subprocess
 import time
@@ -216,6 +217,26 @@ def test_silent_clients_are_cut(make_door: Callable[..., Any]) -> None:
     door.wait_for(lambda: not transport.is_active())
     assert time.monotonic() - started < 3
     door.wait_for(lambda: door.door.connections == 0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_garbage_before_authentication(door: Any, seed: int) -> None:
+    """Random bytes instead of, after, or inside the first messages end that connection only."""
+    chosen = random.Random(seed)
+    with socket.create_connection(("127.0.0.1", door.port), timeout=5) as sock:
+        if seed % 3:
+            sock.sendall(b"SSH-2.0-test\r\n")
+        if seed % 3 == 2:
+            body = b"\x04\x14" + chosen.randbytes(200)
+            sock.sendall(u32(len(body)) + body)
+        with contextlib.suppress(OSError):
+            sock.sendall(chosen.randbytes(70_000) + b"\n")
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):
+                pass
+    door.wait_for(lambda: door.door.connections == 0)
+    assert door.errors == []
+    assert door.raw().sftp().init()[0] == 3
 
 
 def test_preauth_flood_is_cut(door: Any) -> None:

@@ -74,6 +74,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._reply_bytes = 0
         self._output_paused = False
         self._eof = False
+        self._exit_status = 0
         self._lost = False
         self._wake: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -236,9 +237,10 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._events.emit("ERROR", operation="PACKET", message=str(error))
         self._requests.clear()
         self._eof = True
+        self._exit_status = 1
         self._wake_up()
 
     def _close(self) -> None:
         self._requests.clear()
         if not self._lost and self._channel is not None:
-            self._channel.exit(0)
+            self._channel.exit(self._exit_status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -244,9 +245,12 @@ class SshServer(asyncssh.SSHServer):
     # -- the end --------------------------------------------------------------------------------
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc
         if self.identity is not None:
             self._events.emit("DISCONNECTED")
+            if exc is not None and not isinstance(exc, asyncssh.Error | OSError):
+                # before authentication asyncssh raises whatever garbage makes it raise
+                trace = "".join(traceback.format_exception(exc))
+                self._events.error("a connection failed unexpectedly", trace=trace)
         else:
             self._tell_kex_failure()
         self._connection = None

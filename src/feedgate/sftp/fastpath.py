@@ -4,7 +4,7 @@ asyncssh copies each received packet about nine times and each sent one about tw
 empty SSH_MSG_IGNORE before every packet (against a weakness of CBC ciphers, which are not offered).
 For an AES-GCM connection that does nothing but carry channel data, this module
 
-- receives into one buffer of the process, decrypts a whole packet once, and gives the payload to
+- receives into one buffer of the event loop, decrypts a whole packet once, and gives the payload to
   asyncssh's channel, which keeps its window, its pauses and its states;
 - builds channel-data packets with one join and one encryption, without the SSH_MSG_IGNORE.
 
@@ -32,7 +32,6 @@ import asyncssh
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from feedgate.limits import RECEIVE_BUFFER_BYTES
 from feedgate.sftp.transport import ConnectionFactory, Wire
 
 __all__ = ["TESTED_VERSIONS", "FastWire", "available", "speed_up"]
@@ -44,6 +43,7 @@ _TAG_BYTES: Final = 16
 _BLOCK_BYTES: Final = 16
 _HEAD_BYTES: Final = 1 + 1 + 4 + 4  # padding length, message, channel, string length
 _SEQUENCE_MASK: Final = 0xFFFFFFFF
+_KEEPALIVE_SLACK_S: Final = 1.0  # setting a timer anew for each packet costs more than it gives
 
 _CONNECTION_PARTS: Final = (
     *("_auth_complete", "_auth_final", "_channels", "_compressor", "_decompressor", "_inpbuf"),
@@ -58,10 +58,6 @@ _CHANNEL_PARTS: Final = (
     *("_recv_window", "_send_buf", "_send_buf_len", "_send_chan", "_send_pktsize"),
     *("_send_state", "_send_window"),
 )
-
-# One for the process: what is received is used up, or its tail moved away, before anyone else
-# receives.
-_buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
 
 
 def available() -> bool:
@@ -90,10 +86,17 @@ class _Cipher:
 
 
 class FastWire(Wire, asyncio.BufferedProtocol):
-    """A wire that decrypts bulk data itself. See the module."""
+    """A wire that decrypts bulk data itself. See the module.
 
-    def __init__(self, factory: ConnectionFactory) -> None:
+    ``buffer`` is shared by all wires of an event loop: what one receives is used up, or its tail
+    moved away, before another receives.
+    """
+
+    def __init__(self, factory: ConnectionFactory, buffer: memoryview) -> None:
         super().__init__(factory)
+        self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
+        self._keepalive_reset_at = 0.0
         self._ssh: Any = self.connection
         assert all(hasattr(self._ssh, name) for name in _CONNECTION_PARTS)
         self._cipher: _Cipher | None = None
@@ -105,12 +108,12 @@ class FastWire(Wire, asyncio.BufferedProtocol):
         """Room for more, behind the beginning of a packet that came before."""
         del sizehint
         have = len(self._tail)
-        _buffer[:have] = self._tail
-        return _buffer[have:]
+        self._buffer[:have] = self._tail
+        return self._buffer[have:]
 
     def buffer_updated(self, nbytes: int) -> None:
         """``nbytes`` more were received."""
-        data = _buffer[: len(self._tail) + nbytes]
+        data = self._buffer[: len(self._tail) + nbytes]
         self._tail = b""
         if not self.authenticated:
             if self.may_go_on(nbytes):
@@ -123,7 +126,10 @@ class FastWire(Wire, asyncio.BufferedProtocol):
 
     def _received(self, data: memoryview) -> None:
         ssh = self._ssh
-        ssh._reset_keepalive_timer()
+        now = self._loop.time()
+        if now - self._keepalive_reset_at > _KEEPALIVE_SLACK_S:
+            self._keepalive_reset_at = now
+            ssh._reset_keepalive_timer()
         position, end = 0, len(data)
         while position < end:
             wanted = self._wanted_by_asyncssh()

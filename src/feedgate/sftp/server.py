@@ -27,6 +27,7 @@ from feedgate.limits import (
     KEEPALIVE_COUNT_MAX,
     KEEPALIVE_INTERVAL_S,
     LOGIN_TIMEOUT_S,
+    RECEIVE_BUFFER_BYTES,
     SFTP_CHANNELS_MAX,
 )
 from feedgate.sftp import fastpath
@@ -114,7 +115,8 @@ class SftpDoor:
             self._log.warning("transfers are slower", reason=f"asyncssh {asyncssh.__version__}")
             self._fast = False
         if self._fast:
-            self._wire = fastpath.FastWire
+            buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
+            self._wire = lambda factory: fastpath.FastWire(factory, buffer)
         surroundings = Surroundings(
             login=self._login,
             events=self._events,
