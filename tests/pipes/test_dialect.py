@@ -311,6 +311,15 @@ def test_size_is_bounded() -> None:
             plan(expression)
 
 
+def test_no_conversion_becomes_a_join(con: duckdb.DuckDBPyConnection) -> None:
+    """A boolean inside other casts stays a projection; as hash joins it took a second a batch."""
+    planned = plan("TRIM(IFF($1:b::BOOLEAN, $1:a, NULL))", "TIMESTAMP_NTZ", file_type="JSON")
+    shown = con.execute(
+        f"EXPLAIN SELECT {planned.fault_sql} FROM (SELECT CAST('{{}}' AS JSON) AS c1)"
+    ).fetchall()
+    assert "JOIN" not in str(shown)
+
+
 # -- whole pipes --------------------------------------------------------------------------------
 
 SCRIPT = """
