@@ -247,7 +247,7 @@ def _serve(options: GatewayOptions, application: Application) -> None:
 
     folder = options.folder
     database = open_database(folder)
-    log = EventLog(folder.log_file.open("a", buffering=1, encoding="utf-8"), now=time.time)
+    log = EventLog.file(folder.log_file, now=time.time)
     housekeeping = Housekeeping(folder, database, log)
     supervisor = Supervisor(
         options,

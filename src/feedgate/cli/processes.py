@@ -48,9 +48,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--listen-host", required=True)
     options = parser.parse_args()
+    os.umask(0o077)  # whatever a library creates in the data folder is its owner's alone
     folder = DataFolder(options.data)
-    stream = folder.log_file.open("a", buffering=1, encoding="utf-8")
-    log = EventLog(stream, now=time.time)
+    log = EventLog.file(folder.log_file, now=time.time)
     crash_at = crash_switch(
         folder.test_marker, [options.listen_host], os.environ.get("FEEDGATE_CRASH_AT")
     )

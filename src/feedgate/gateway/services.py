@@ -170,9 +170,7 @@ class Services:
 
 def audit_to(path: Path, now: Callable[[], float]) -> Callable[[AuditEvent], None]:
     """Write each decision as one JSON line, appended."""
-    stream = path.open("a", buffering=1, encoding="utf-8")
-    os.chmod(path, 0o600)
-    log = EventLog(stream, now=now)
+    log = EventLog.file(path, now=now)
 
     def write(event: AuditEvent) -> None:
         log.emit("DECISION", **event.fields())
