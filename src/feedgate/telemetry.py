@@ -91,7 +91,7 @@ _encoder = msgspec.json.Encoder(enc_hook=repr)
 
 
 def _json_line(record: dict[str, object]) -> bytes:
-    """One line of ASCII; the fast encoder keeps other letters, so lines with such go the slow way."""
+    """One line of ASCII; the fast encoder keeps other letters, so such lines go the slow way."""
     try:
         line = _encoder.encode(record)
     except UnicodeEncodeError:  # lone surrogates: bytes that are no UTF-8
