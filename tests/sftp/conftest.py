@@ -242,6 +242,12 @@ def ssh_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def door_class() -> type[RunningDoor]:
+    """For fixtures of a wider scope than ``make_door``."""
+    return RunningDoor
+
+
 @pytest.fixture
 def make_door(tmp_path: Path, ssh_keys: Path) -> Iterator[Callable[..., RunningDoor]]:
     """Makes doors that are stopped after the test."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_client import RawSftp, RawTransport, text, u32, u64
@@ -359,13 +361,11 @@ BODIES = {
 
 
 @pytest.fixture(scope="module")
-def long_lived(tmp_path_factory: pytest.TempPathFactory, ssh_keys: Any) -> Any:
+def long_lived(
+    tmp_path_factory: pytest.TempPathFactory, ssh_keys: Any, door_class: Any
+) -> Iterator[Any]:
     """One door for many examples."""
-    import uvloop
-
-    from conftest import RunningDoor
-
-    door = RunningDoor(tmp_path_factory.mktemp("door"), ssh_keys, uvloop.new_event_loop)
+    door = door_class(tmp_path_factory.mktemp("door"), ssh_keys, uvloop.new_event_loop)
     door.start()
     door.store.files[b"/a.csv"] = b"0123456789"
     yield door
