@@ -37,6 +37,9 @@ NANOSECOND_DIGITS = 9
 _DATE = r"\d{4}-\d{1,2}-\d{1,2}"
 _HOUR = r"(2[0-3]|[01]?\d)"
 _MINUTES = r":[0-5]?\d(:[0-5]?\d(\.\d{1,9})?)?"
+_MINUTES_OR_UTC = (
+    r":[0-5]?\d(:[0-5]?\d(\.\d{1,9})?Z?)?"  # which DuckDB casts to the same wall clock
+)
 _OFFSET = r" ?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
 _RFC_1 = r"[A-Za-z]{3}, \d{1,2} [A-Za-z]{3} \d{4} " + _HOUR + r":\d{2}:\d{2}"
 _RFC_2 = r"[A-Za-z]{3} [A-Za-z]{3} \d{1,2} " + _HOUR + r":\d{2}:\d{2}( [+-]\d{4})? \d{4}"
@@ -261,7 +264,7 @@ def _auto_wall(x: str) -> str:
     number = f"TRY_CAST({x} AS BIGINT)"
     nanoseconds = f"CAST(TRY(make_timestamp_ns({number})) AS VARCHAR)"
     return (
-        f"(CASE WHEN {_full(x, head + _MINUTES)} THEN {x}"
+        f"(CASE WHEN {_full(x, head + _MINUTES_OR_UTC)} THEN {x}"
         f" WHEN {_full(x, _DATE)} THEN {x} || ' 00:00'"
         f" WHEN {_full(x, head + _MINUTES + _OFFSET)}"
         f" THEN regexp_extract({x}, {literal(_DATE + '[T ][0-9:.]+')})"
