@@ -836,3 +836,59 @@ def test_suppliers_do_not_see_each_other(site: Site) -> None:
                 await home.open_read(path.encode())
 
     asyncio.run(scenario())
+
+
+def test_one_commit_gives_a_name_once(site: Site) -> None:
+    """Renames and exclusive creates that share a commit: one gets the name, none is lost."""
+
+    async def scenario() -> None:
+        homes = [site.home() for _ in range(8)]
+        for number, home in enumerate(homes):
+            await put(home, f"/a{number}", b"content %d" % number)
+        turn = site.database._turn
+        turn.acquire()  # somebody else's commit is under way
+        try:
+            files = [await home.open_write(b"/new", exclusive=True) for home in homes]
+            for number, file in enumerate(files):
+                await file.write(0, b"new %d" % number)
+            renames = [
+                asyncio.create_task(home.rename(b"/a%d" % number, b"/x"))
+                for number, home in enumerate(homes)
+            ]
+            closes = [asyncio.create_task(file.close()) for file in files]
+            await asyncio.sleep(0.05)
+        finally:
+            turn.release()
+        renamed = await asyncio.gather(*renames, return_exceptions=True)
+        created = await asyncio.gather(*closes, return_exceptions=True)
+        for outcomes in (renamed, created):
+            assert [type(outcome) for outcome in outcomes] == [type(None), *[Conflict] * 7]
+        assert await names(homes[0]) == [*(f"a{number}" for number in range(1, 8)), "new", "x"]
+        assert await get(homes[0], "/x") == b"content 0"
+        assert await get(homes[0], "/new") == b"new 0"
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_was_renamed_away_in_the_same_commit(site: Site) -> None:
+    """Two renames of one file that share a commit: the second finds nothing."""
+
+    async def scenario() -> None:
+        homes = [site.home(), site.home()]
+        await put(homes[0], "/a", b"content")
+        turn = site.database._turn
+        turn.acquire()
+        try:
+            renames = [
+                asyncio.create_task(home.rename(b"/a", target))
+                for home, target in zip(homes, (b"/x", b"/y"), strict=True)
+            ]
+            await asyncio.sleep(0.05)
+        finally:
+            turn.release()
+        first, second = await asyncio.gather(*renames, return_exceptions=True)
+        assert first is None
+        assert isinstance(second, NotFound)
+        assert await names(homes[0]) == ["x"]
+
+    asyncio.run(scenario())

@@ -51,8 +51,19 @@ class GuardedBucket:
 
     def head(self, key: str) -> ObjectInfo | None:
         """The object's facts, or None where there is none and the principal may list."""
+        return self._head(key, lambda: self._bucket.head(key))
+
+    def head_in(self, tx: Transaction, key: str) -> ObjectInfo | None:
+        """As ``head``, seeing what the transaction and those committed with it have written.
+
+        What a write depends on is to be asked here: ``head`` sees only what is committed, and so
+        not the other writes that share this commit.
+        """
+        return self._head(key, lambda: self._bucket.head_in(tx, key))
+
+    def _head(self, key: str, find: Callable[[], ObjectInfo | None]) -> ObjectInfo | None:
         self._ask("head", key, only="s3:")
-        info = self._bucket.head(key)
+        info = find()
         if info is None:
             self._ask("list", key)
             return None
@@ -130,7 +141,7 @@ class GuardedBucket:
 
     def move(self, tx: Transaction, source: str, target: str) -> ObjectInfo:
         """Give an object another key: CopyObject and DeleteObject as far as the judge knows."""
-        info = self._bucket.head(source)
+        info = self._bucket.head_in(tx, source)
         self._judge.require(
             self._principal,
             self._calls["move"],

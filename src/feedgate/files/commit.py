@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database, Transaction
 from feedgate.errors import Conflict
-from feedgate.files.lookup import exists
+from feedgate.files.lookup import exists_in
 from feedgate.files.objects import Staged, StoredObject
 from feedgate.identity.users import GatewayUser
 from feedgate.ledger.receipts import Landing, LandingKind
@@ -69,7 +69,7 @@ class Landings:
         landing_id = self._new_id()
 
         def land(tx: Transaction) -> None:
-            if exclusive and exists(bucket, staged.key):
+            if exclusive and exists_in(tx, bucket, staged.key):
                 raise Conflict(f"`{path}` exists already")
             info = bucket.publish(tx, staged)
             record_landing(tx, self._landing(landing_id, info, path, kind))
@@ -93,7 +93,7 @@ class Landings:
         landing_id = self._new_id()
 
         def land(tx: Transaction) -> None:
-            if exists(bucket, target):
+            if exists_in(tx, bucket, target):
                 raise Conflict(f"`{path}` exists already")
             info = bucket.move(tx, source, target)
             origin = origin_of_object(tx, info.object_id)

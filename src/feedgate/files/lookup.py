@@ -9,10 +9,11 @@ denied". Such a user may list the key itself, and then learns what a listing say
 from __future__ import annotations
 
 from feedgate.access.guarded import GuardedBucket
+from feedgate.database import Transaction
 from feedgate.errors import AccessDenied
 from feedgate.files.objects import StoredObject
 
-__all__ = ["exists", "find", "is_directory", "is_missing", "may_be_directory"]
+__all__ = ["exists", "exists_in", "find", "is_directory", "is_missing", "may_be_directory"]
 
 
 def find(bucket: GuardedBucket, key: str) -> StoredObject | None:
@@ -49,6 +50,14 @@ def exists(bucket: GuardedBucket, key: str) -> bool:
         return find(bucket, key) is not None
     except AccessDenied:
         return False
+
+
+def exists_in(tx: Transaction, bucket: GuardedBucket, key: str) -> bool:
+    """As ``exists``, inside a transaction: the writes that share its commit are seen too."""
+    try:
+        return bucket.head_in(tx, key) is not None
+    except AccessDenied:
+        return False  # what a listing may still tell makes no object visible to `exists` either
 
 
 def is_directory(bucket: GuardedBucket, prefix: str) -> bool:

@@ -111,6 +111,10 @@ class Bucket(Protocol):
         """The current version, or None."""
         ...
 
+    def head_in(self, tx: Transaction, key: str) -> ObjectInfo | None:
+        """As ``head``, seeing what the transaction and those committed with it have written."""
+        ...
+
     def list(
         self,
         prefix: str = "",

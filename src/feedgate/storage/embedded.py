@@ -72,6 +72,11 @@ class EmbeddedBucket:
         name = index.key_bytes_if_any(key)
         return index.current_info(self._store.database.read, self.name, name) if name else None
 
+    def head_in(self, tx: Transaction, key: str) -> ObjectInfo | None:
+        """As ``head``, seeing what the transaction and those committed with it have written."""
+        name = index.key_bytes_if_any(key)
+        return index.current_info(tx.execute, self.name, name) if name else None
+
     def list(
         self,
         prefix: str = "",
