@@ -158,6 +158,20 @@ def test_small_uploads_never_leave_the_loop(size: int, in_loop: bool) -> None:
     running(scenario)
 
 
+def test_a_byte_at_a_far_offset_leaves_the_loop() -> None:
+    """One byte far off makes a large object: hashing the hole is no work for the loop."""
+
+    async def scenario() -> None:
+        upload, published = MemoryUpload(), Published()
+        file = write_file(upload, published)
+        await file.write(16 * 1024 * 1024, b"x")
+        await file.close()
+        assert threading.current_thread().name not in upload.threads
+        assert published.objects == [bytes(16 * 1024 * 1024) + b"x"]
+
+    running(scenario)
+
+
 def test_writer_waits_only_above_the_queue_bound() -> None:
     """With a stuck disk a client is stopped once the queue is full, and goes on when it drains."""
 

@@ -139,7 +139,7 @@ def test_too_scattered_is_refused(place: Any, monkeypatch: Any) -> None:
 
 @pytest.mark.parametrize("offset", [limits.HOLE_BYTES_MAX + 11, limits.OBJECT_BYTES_MAX])
 def test_absurd_offsets_are_refused_and_the_upload_goes_on(place: Any, offset: int) -> None:
-    """A gap of more than 1 GiB or an object above 5 TiB is refused before anything is stored."""
+    """A gap of more than 64 MiB or an object above 5 TiB is refused before anything is stored."""
     upload = place.bucket.begin_upload("k", owner="session")
     upload.write(0, [b"0123456789"])
     with pytest.raises(errors.Unsupported):

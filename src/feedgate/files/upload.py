@@ -245,7 +245,8 @@ class WriteFile:
         await asyncio.shield(self._closing)
 
     def _is_small(self) -> bool:
-        return not self._spilled and self._buffered <= UPLOAD_INLINE_BYTES_MAX
+        # by its size, not by what was sent: one byte at a far offset makes a large object
+        return not self._spilled and max(self.size, self._buffered) <= UPLOAD_INLINE_BYTES_MAX
 
     async def _close(self) -> None:
         try:

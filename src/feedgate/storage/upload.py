@@ -171,7 +171,7 @@ class EmbeddedUpload:
 
         Raises:
             NoSpace: the floor of free space or the disk is reached. Final.
-            Unsupported: beyond S3's largest object, a hole of more than 1 GiB, or too scattered.
+            Unsupported: beyond S3's largest object, after too large a hole, or too scattered.
             CouldNot: the disk, the database or the KMS key failed, or the lease was lost. Final.
         """
         assert not self._over, "the upload is over"
