@@ -98,7 +98,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code."""
-    from feedgate.errors import FeedgateError
+    from feedgate.errors import CouldNot, FeedgateError
 
     words = expand_overrides(list(sys.argv[1:] if arguments is None else arguments))
     as_json = "--json" in words
@@ -112,8 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FeedgateError as error:
         fail(error, as_json=as_json)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(0)  # whoever read our output has seen enough
+    except SystemExit as leave:
+        # click turns a closed pipe into 1, which here would read as a finding or a denial
+        closed_pipe = isinstance(leave.__context__, BrokenPipeError)
+        sys.exit(0 if closed_pipe else leave.code)
+    except OSError as error:
+        place = f" `{error.filename}`" if error.filename else ""
+        fail(CouldNot(f"cannot use{place}: {error.strerror or error}"), as_json=as_json)
+        sys.exit(CouldNot.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:

@@ -87,15 +87,13 @@ def cp(source: str, target: str, stack: Path, data: Path | None) -> None:
     """
     with _services(stack, data) as services:
         if source.startswith("s3://"):
+            if target.startswith("s3://"):
+                raise UsageError(
+                    "cp copies between a bucket and this machine, not between buckets",
+                    hint=f"feedgate cp {source} - | feedgate cp - {target}",
+                )
             bucket, key = _bucket(services, source)
-            if target == "-":
-                _read_object(bucket, key, sys.stdout.buffer)
-                return
-            path = Path(target)
-            path = path / key.rsplit("/", 1)[-1] if path.is_dir() else path
-            with path.open("wb") as stream:
-                _read_object(bucket, key, stream)
-            note(f"{safe(source)} → {path}")
+            _copy_out(bucket, key, target)
             return
         bucket, key = _bucket(services, target)
         if key == "" or key.endswith("/"):
@@ -173,6 +171,23 @@ def _read_object(bucket: GuardedBucket, key: str, stream: BinaryIO) -> None:
         stream.flush()
     finally:
         reader.close()
+
+
+def _copy_out(bucket: GuardedBucket, key: str, target: str) -> None:
+    """To stdout, or into a file that is replaced only when all of it is there."""
+    if target == "-":
+        _read_object(bucket, key, sys.stdout.buffer)
+        return
+    path = Path(target)
+    path = path / key.rsplit("/", 1)[-1] if path.is_dir() else path
+    partial = path.with_name(f".{path.name}.feedgate")
+    try:
+        with partial.open("xb") as stream:
+            _read_object(bucket, key, stream)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    note(f"s3://{bucket.name}/{safe(key)} → {path}")
 
 
 def _write_object(services: Services, bucket: GuardedBucket, key: str, source: str) -> str:

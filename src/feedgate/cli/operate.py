@@ -253,6 +253,7 @@ def _serve(options: GatewayOptions, application: Application) -> None:
         options,
         log,
         on_event=_print_event if on_terminal() else lambda _event: None,
+        on_no_worker=housekeeping.give_up_uploads,
     )
 
     def prepare() -> None:
@@ -284,17 +285,6 @@ def _opened(options: GatewayOptions, database: Database, stack: Path, host: str,
     folder, ready_file = options.folder, options.ready_file
     users = UserStore(database).list()
     fingerprints = host_key_fingerprints(folder.hostkeys)
-    if ready_file is not None:
-        write_atomically(
-            ready_file,
-            {
-                "schema_version": 1,
-                "sftp": {"host": host, "port": port},
-                "pid": os.getpid(),
-                "host_key_fingerprints": fingerprints,
-                "users": [user.user_name for user in users],
-            },
-        )
     note(f"feedgate serves on {host}:{port}")
     for fingerprint in fingerprints:
         note(f"  host key {fingerprint}")
@@ -308,6 +298,17 @@ def _opened(options: GatewayOptions, database: Database, stack: Path, host: str,
             name = user.user_name
             note(f"  {name} has no SSH key yet: feedgate user key add {name} FILE.pub")
     note(f"  keyring and data lie together in {folder.root}: keep copies of the keyring elsewhere")
+    if ready_file is not None:
+        write_atomically(
+            ready_file,
+            {
+                "schema_version": 1,
+                "sftp": {"host": host, "port": port},
+                "pid": os.getpid(),
+                "host_key_fingerprints": fingerprints,
+                "users": [user.user_name for user in users],
+            },
+        )
 
 
 def _private_key_file(stack: Path, fingerprints: set[str]) -> str:

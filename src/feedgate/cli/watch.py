@@ -43,6 +43,7 @@ def status(stack: Path, data: Path | None, as_json: bool) -> None:
             "generation": definitions.generation(),
             "users": len(users.list()),
             "waiting_changes": list(definitions.pending()),
+            "trouble": definitions.trouble(),
             "drift": [str(item) for item in users.drift()],
             "loads": Ledger(database).counts(),
         }
@@ -53,7 +54,12 @@ def status(stack: Path, data: Path | None, as_json: bool) -> None:
     else:
         _print_status(report)
     loads = report["loads"]
-    needs = report["waiting_changes"] or loads.get("AWAITING_DECISION")
+    needs = (
+        report["waiting_changes"]
+        or report["trouble"]
+        or loads.get("AWAITING_DECISION")
+        or loads.get("LOAD_FAILED")
+    )
     click.get_current_context().exit(4 if running is None else 1 if needs else 0)
 
 
@@ -65,13 +71,17 @@ def _print_status(report: dict[str, Any]) -> None:
         result("not running")
     result(f"{report['users']} users")
     counts = dict(report["loads"])
-    result(f"{counts.pop('landings', 0)} landings, {counts.pop('pending', 0)} not offered yet")
+    result(f"{counts.pop('LANDINGS', 0)} landings, {counts.pop('PENDING', 0)} not offered yet")
     for name, count in sorted(counts.items()):
         result(f"{count} {name.lower().replace('_', ' ')}")
+    if report["trouble"]:
+        result(f"not taken up: {report['trouble']}")
     for change in report["waiting_changes"]:
         result(f"waits for --yes: {change}")
     for item in report["drift"]:
         result(f"changed live: {item}")
+    if report["drift"]:
+        note("  back to the template: feedgate apply --reset-drift USER")
     if report["loads"].get("AWAITING_DECISION"):
         note("  a file came again under a loaded name with other bytes; it is kept, not loaded")
         note("  next: feedgate receipts --status AWAITING_DECISION")

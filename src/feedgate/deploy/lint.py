@@ -40,7 +40,11 @@ def lint(
     options: dict[str, Any] = {"regions": [region]}
     if parameters:
         options["parameters"] = [_parameter_set(parameters)]
-    matches = cfn_lint(text, config=ManualArgs(**options))
+    try:
+        matches = cfn_lint(text, config=ManualArgs(**options))
+    except Exception as error:  # cfn-lint raises whatever its own parts raise
+        message = f"cfn-lint could not judge the template: {' '.join(str(error).split())}"
+        return [Finding("error", message, Source(template.file), rule="cfn-lint")]
     found = {_finding(template, match) for match in matches}
     return sorted(found, key=lambda one: (one.source or Source(""), one.message))
 

@@ -51,6 +51,8 @@ def apply_definition(
         database.write_now(lambda tx: store.set_pending(tx, pending))
         return Outcome(changes, waiting)
     if before is not None and not changes and before == definition:
+        if store.pending():  # the author took the change back
+            database.write_now(lambda tx: store.set_pending(tx, ()))
         return Outcome(())
     _ensure_kms_keys(folder, before, definition, now_ms)
     users = UserStore(database)

@@ -18,17 +18,20 @@ __all__ = ["Change", "difference"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change: what happens to which resource, by which properties."""
+    """One change: what happens to which resource, by which properties; ``detail``: what else."""
 
     action: Literal["Add", "Modify", "Replace", "Remove"]
     kind: str
     name: str
     properties: tuple[str, ...] = ()
     destructive: bool = False
+    detail: str = ""
 
     def __str__(self) -> str:
         what = f"{self.action} {self.kind} `{self.name}`"
-        return f"{what} ({', '.join(self.properties)})" if self.properties else what
+        if self.properties:
+            what += f" ({', '.join(self.properties)})"
+        return f"{what}: {self.detail}" if self.detail else what
 
 
 # resources whose removal takes data with it, and the properties whose change means another resource

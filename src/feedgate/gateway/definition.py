@@ -6,6 +6,7 @@ stack from the database without Jsonnet and without the author's folder.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,12 +16,17 @@ import msgspec
 from feedgate.database import Database, Transaction
 from feedgate.database.engine import Migration
 from feedgate.errors import DefinitionError, Finding
+from feedgate.pipes.dialect import dialect_findings
 from feedgate.stack.build import build
 from feedgate.stack.resources import Stack
 from feedgate.stack.template import Template, parse_template
 from feedgate.stack.warehouse import Warehouse
+from feedgate.stack.warehouse_sql import parse_warehouse
 
 __all__ = ["MIGRATIONS", "Definition", "DefinitionStore"]
+
+
+_REFERENCE = re.compile(r"&\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,6 @@ class Definition:
         """What warehouse.sql declares, or None where there is none. Raises ``DefinitionError``."""
         if not self.warehouse_files:
             return None
-        from feedgate.stack.warehouse_sql import parse_warehouse  # noqa: PLC0415 - sqlglot: 0.2 s
-
         values = {**self.stack.parameters, **self.stack.outputs, **self.defines}
         return parse_warehouse(self.warehouse_files, values)
 
@@ -73,12 +77,29 @@ class Definition:
         try:
             _ = self.stack
         except DefinitionError as error:
-            return error.findings  # without outputs the script's names cannot be resolved
+            return (*error.findings, *self._script_faults())
         try:
-            _ = self.warehouse
+            warehouse = self.warehouse
+            if warehouse is not None:
+                found.extend(dialect_findings(warehouse))
         except DefinitionError as error:
             found.extend(error.findings)
         return tuple(found)
+
+    def _script_faults(self) -> list[Finding]:
+        """Faults of the script where the stack has some: all but those of lines with ``&{…}``."""
+        names = {name for _, text in self.warehouse_files for name in _REFERENCE.findall(text)}
+        lines = {file: text.splitlines() for file, text in self.warehouse_files}
+        try:
+            parse_warehouse(self.warehouse_files, dict.fromkeys(names, "unknown"))
+        except DefinitionError as error:
+            return [
+                finding
+                for finding in error.findings
+                if finding.source is None
+                or "&{" not in lines[finding.source.file][finding.source.line - 1]
+            ]
+        return []
 
     def require_good(self) -> None:
         """Raises ``DefinitionError`` with every fault, if there is any."""
@@ -96,7 +117,8 @@ MIGRATIONS = (
             generation INTEGER NOT NULL,
             applied BLOB NOT NULL,
             applied_at_ms INTEGER NOT NULL,
-            pending BLOB
+            pending BLOB,
+            trouble TEXT
         ) STRICT;
         CREATE TABLE sealed_key (
             name TEXT PRIMARY KEY,
@@ -128,6 +150,18 @@ class DefinitionStore:
         """Changes that were not applied because they delete or replace, as text."""
         rows = self._database.read("SELECT pending FROM definition")
         return tuple(msgspec.json.decode(rows[0][0])) if rows and rows[0][0] else ()
+
+    def trouble(self) -> str | None:
+        """Why a process could not take up the applied definition, if one could not."""
+        rows = self._database.read("SELECT trouble FROM definition")
+        return str(rows[0][0]) if rows and rows[0][0] else None
+
+    def set_trouble(self, text: str | None) -> None:
+        """Remember or forget it; written only where it changes."""
+        if self.trouble() != text:
+            self._database.write_now(
+                lambda tx: tx.execute("UPDATE definition SET trouble = ?", (text,))
+            )
 
     def apply(self, tx: Transaction, definition: Definition, now_ms: int) -> None:
         """Make this the served definition, within the caller's transaction."""

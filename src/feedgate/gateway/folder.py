@@ -20,12 +20,14 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from feedgate.errors import Conflict, CouldNot
+from feedgate.limits import LOCK_TRIES
 
 __all__ = ["DataFolder", "RunLock", "write_atomically"]
 
@@ -42,6 +44,7 @@ class DataFolder:
         folder = cls(root.absolute())
         try:
             folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_own(folder.root)
             for path in (folder.hostkeys, folder.warehouse):
                 path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -127,16 +130,22 @@ class RunLock:
 
     def acquire(self) -> None:
         """Raises ``Conflict`` when another gateway serves this folder."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(fd)
-            raise Conflict(
-                f"a gateway is already running in `{self._path.parent}`",
-                hint="`feedgate status` shows it, `feedgate down` stops it",
-            ) from error
-        self._fd = fd
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self._path, flags, 0o600)
+        for attempt in range(LOCK_TRIES):  # `status` takes it for a moment to look
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if attempt + 1 < LOCK_TRIES:
+                    time.sleep(0.02)
+                    continue
+                os.close(fd)
+                raise Conflict(
+                    f"a gateway is already running in `{self._path.parent}`",
+                    hint="`feedgate status` shows it, `feedgate down` stops it",
+                ) from error
+            self._fd = fd
+            return
 
     def release(self) -> None:
         if self._fd is not None:
@@ -156,6 +165,18 @@ class RunLock:
         finally:
             os.close(fd)
         return False
+
+
+def _require_own(root: Path) -> None:
+    """A data folder is its owner's alone: keys and suppliers' files lie in it."""
+    found = root.stat()
+    if found.st_uid != os.geteuid():
+        raise CouldNot(
+            f"the data folder `{root}` belongs to another user (uid {found.st_uid})",
+            hint="run feedgate as that user, or choose another folder with --data",
+        )
+    if found.st_mode & 0o077:
+        root.chmod(0o700)
 
 
 def write_atomically(path: Path, value: Mapping[str, Any] | str, *, mode: int = 0o600) -> None:

@@ -10,7 +10,6 @@ import threading
 import time
 
 from feedgate.database import Database
-from feedgate.errors import FeedgateError
 from feedgate.gateway.folder import DataFolder
 from feedgate.kms.keyring import Keyring
 from feedgate.ledger.store import Ledger
@@ -38,6 +37,10 @@ class Housekeeping:
             self._log.info("gave up uploads that a crash cut short", uploads=expired)
         self._thread.start()
 
+    def give_up_uploads(self) -> None:
+        """No worker is left, so no upload has an owner."""
+        recover(self._database)
+
     def stop(self) -> None:
         """End, waiting for a round that is under way."""
         self._stopped.set()
@@ -48,8 +51,8 @@ class Housekeeping:
         while not self._stopped.wait(HOUSEKEEPING_S):
             try:
                 self._round(int(time.time() * 1000))
-            except FeedgateError as error:
-                self._log.error("housekeeping failed", reason=str(error))
+            except Exception as error:  # one bad round must not end all later ones
+                self._log.error("housekeeping failed", reason=repr(error))
 
     def _round(self, now_ms: int) -> None:
         for arn in Keyring.open(self._folder.keyring).rotate_due(now_ms):

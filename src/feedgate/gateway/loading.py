@@ -27,6 +27,7 @@ from feedgate.limits import POLL_S, WAKE_PAUSE_S, WAREHOUSE_LOCK_WAIT_S
 from feedgate.pipes.duckdb import DuckDBWarehouse
 from feedgate.pipes.loader import Loader
 from feedgate.stack.warehouse import Pipe
+from feedgate.stack.warehouse import Warehouse as Declared
 from feedgate.storage.bucket import ObjectReader
 
 __all__ = ["open_warehouse", "query_offline", "run_loader"]
@@ -88,6 +89,9 @@ class _LoaderProcess:
         self._services = services
         self._warehouse: DuckDBWarehouse | None = None
         self._loader: Loader | None = None
+        self._declared: Declared | None = None
+        self._refreshed_at = time.monotonic()
+        self._take_up_due = False
         self._queries = QueryServer(services.folder.query_socket, self._query)
         self._selector = selectors.DefaultSelector()
         self._wake = _wake_socket(services.folder)
@@ -107,6 +111,7 @@ class _LoaderProcess:
         if self._warehouse is None:
             self._warehouse = open_warehouse(self._services)
         self._warehouse.apply(declared)
+        self._declared = declared
         self._loader = Loader(
             declared,
             warehouse=self._warehouse,
@@ -125,10 +130,9 @@ class _LoaderProcess:
 
     def _open_object(self, pipe: Pipe, landing: Landing) -> ObjectReader:
         """The landing's object, opened as the pipe's storage integration may open it."""
-        declared = self._services.definition.warehouse
-        assert declared is not None
-        stage = declared.stages[pipe.copy.stage]
-        integration = declared.integrations[stage.integration]
+        assert self._declared is not None
+        stage = self._declared.stages[pipe.copy.stage]
+        integration = self._declared.integrations[stage.integration]
         try:
             session = role_session_for_integration(
                 self._services.stack,
@@ -136,7 +140,9 @@ class _LoaderProcess:
                 judge=self._services.judge,
                 external_id=integration.external_id,
             )
-            bucket = self._services.guarded(session)[landing.bucket]
+            bucket = self._services.guarded(session).get(landing.bucket)
+            if bucket is None:
+                raise NotFound(f"the bucket `{landing.bucket}` is no longer in the stack")
             reader = bucket.open_landed(landing.key, landing.object_id, landing.version_id)
         except AccessDenied as error:
             raise self._explained(error, pipe, landing.key) from error
@@ -192,7 +198,7 @@ class _LoaderProcess:
                         pass
             else:
                 self._on_message()
-        if timeout_s:
+        if time.monotonic() - self._refreshed_at >= POLL_S:
             self._refresh()
 
     def _on_message(self) -> None:
@@ -204,11 +210,17 @@ class _LoaderProcess:
             self._draining = True
 
     def _refresh(self) -> None:
+        """Take up a changed definition; until that succeeds the last good one goes on loading."""
+        self._refreshed_at = time.monotonic()
         try:
-            if self._services.refresh():
+            self._take_up_due = self._services.refresh() or self._take_up_due
+            if self._take_up_due:
                 self._take_up()
+                self._take_up_due = False
+                self._services.definitions.set_trouble(None)
         except FeedgateError as error:
             self._services.log.error("could not take up a change", reason=str(error))
+            self._services.definitions.set_trouble(f"the loader goes on as before: {error}")
 
     def close(self) -> None:
         self._queries.stop()

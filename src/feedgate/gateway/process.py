@@ -7,6 +7,7 @@ accepted socket), ``drain``. Child to supervisor: ``ready``, ``load`` (open conn
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from typing import Any
@@ -40,13 +41,15 @@ class Channel:
             OSError: the other end is gone, or (non-blocking) its queue is full.
         """
         data = json.dumps({"kind": kind, **fields}).encode()
+        if len(data) > MESSAGE_BYTES_MAX:
+            raise OSError(errno.EMSGSIZE, "message too long")
         if connection is None:
             self.sock.send(data)
         else:
             socket.send_fds(self.sock, [data], [connection.fileno()])
 
     def receive(self) -> tuple[dict[str, Any], socket.socket | None] | None:
-        """The next message and the socket that came with it; None when the other end is gone.
+        """The next message and its socket (None: no descriptor was free); None when all is over.
 
         Raises:
             BlockingIOError: non-blocking, and there is none.
@@ -55,10 +58,11 @@ class Channel:
             data, fds, _flags, _address = socket.recv_fds(self.sock, MESSAGE_BYTES_MAX, 1)
         except ConnectionError:
             return None
-        if not data:
-            return None
         connection = socket.socket(fileno=fds[0]) if fds else None
-        message: dict[str, Any] = json.loads(data)
+        try:
+            message: dict[str, Any] = json.loads(data)
+        except ValueError:  # empty: the other end is gone; cut: it is not to be trusted
+            return None
         return message, connection
 
     def close(self) -> None:

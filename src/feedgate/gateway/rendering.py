@@ -195,12 +195,19 @@ class _Imports:
         real = os.path.realpath(path)
         if os.path.commonpath([self._real, real]) != self._real:
             raise PermissionError(13, "outside the stack folder")
+        inside = os.path.relpath(real, self._real).split(os.sep)
+        if any(part.startswith(".") for part in inside):  # .feedgate holds keys, .git history
+            raise PermissionError(
+                13, "files and folders that begin with a dot are not the author's"
+            )
         if not os.path.isfile(real):  # a device or a pipe would never end
             raise FileNotFoundError(2, "no such file")
         with open(real, "rb") as file:
             data = file.read(limits.RENDER_OUTPUT_BYTES_MAX + 1)
         if len(data) > limits.RENDER_OUTPUT_BYTES_MAX:
             raise OSError(27, f"larger than {limits.RENDER_OUTPUT_BYTES_MAX} bytes")
+        if b"PRIVATE KEY-----" in data:
+            raise PermissionError(13, "it holds a private key, which belongs in no template")
         return data
 
     def __call__(self, directory: str, name: str) -> tuple[str, bytes]:

@@ -80,7 +80,8 @@ class Services:
         self.users = UserStore(self.database)
         self.ledger = Ledger(self.database)
         self._wake: socket.socket | None = None
-        self._generation = (-1, -1)
+        self._generation = -1
+        self._users_generation = self.users.generation()
         self.definition = self._applied()
         self.judge = Judge(self.definition.stack, audit, time.time)
         self.buckets: Mapping[str, EmbeddedBucket]
@@ -96,13 +97,19 @@ class Services:
         Raises:
             CouldNot: nothing was applied yet.
         """
-        generation = (self.definitions.generation(), self.users.generation())
+        generation = self.definitions.generation()
         if generation == self._generation:
             return False
-        if generation[0] != self._generation[0]:
-            self._take_up_definition()
+        self._take_up_definition()
         self._generation = generation
         return True
+
+    def users_changed(self) -> bool:
+        """Whether users or keys changed since it was asked last; they are read at each use."""
+        generation = self.users.generation()
+        changed = generation != self._users_generation
+        self._users_generation = generation
+        return changed
 
     def _take_up_definition(self) -> None:
         applied = self.definition = self._applied()
@@ -145,22 +152,18 @@ class Services:
 
     def wake_loader(self) -> None:
         """Hint that something landed; the loader polls the ledger anyway."""
-        if self._wake is None:
-            wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            wake.setblocking(False)
-            try:
-                connect_short(wake, self.folder.loader_socket)
-            except OSError:
-                wake.close()
-                return
-            self._wake = wake
         try:
+            if self._wake is None:
+                self._wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._wake.setblocking(False)
+                connect_short(self._wake, self.folder.loader_socket)
             self._wake.send(b"1")
         except BlockingIOError:
             return  # its queue is full of hints already
-        except OSError:
-            self._wake.close()  # the loader was restarted: connect anew next time
-            self._wake = None
+        except OSError:  # the loader is being started again: connect anew next time
+            if self._wake is not None:
+                self._wake.close()
+                self._wake = None
 
     def close(self) -> None:
         if self._wake is not None:

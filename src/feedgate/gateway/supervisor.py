@@ -11,6 +11,7 @@ only when every child said ``ready``; FEEDGATE_CRASH_AT reaches a child's first 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -27,8 +28,12 @@ from feedgate.gateway.folder import DataFolder, RunLock, write_atomically
 from feedgate.gateway.process import Channel
 from feedgate.limits import (
     ACCEPT_BACKLOG,
+    ACCEPT_PAUSE_S,
+    CHILD_END_S,
     CONNECTIONS_MAX,
+    HEARTBEAT_S_MAX,
     RESTART_DELAY_S,
+    RESTART_DELAY_S_MAX,
     START_TIMEOUT_S,
 )
 from feedgate.telemetry import EventLog
@@ -51,14 +56,20 @@ class GatewayOptions:
     grace_s: float = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Child:
     role: str
     process: subprocess.Popen[bytes]
     channel: Channel
+    heard_at: float
     state: str = "starting"
     connections: int = 0
+    sent: int = 0
     failure: FeedgateError | None = None
+
+    def take_load(self, connections: int, received: int) -> None:
+        """A worker's report counts what it has received; the rest is still on its way to it."""
+        self.connections = connections + (self.sent - received)
 
 
 class Supervisor:
@@ -70,14 +81,19 @@ class Supervisor:
         log: EventLog,
         *,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
+        on_no_worker: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
         self._log = log
+        self._on_no_worker = on_no_worker
         self._on_event = on_event
         self._lock = RunLock(options.folder)
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
-        self._restart_at: dict[str, list[float]] = {}
+        self._buried: list[_Child] = []
+        self._is_open = False
+        self._restart_at: list[tuple[float, str]] = []
+        self._deaths: list[float] = []
         self._listener: socket.socket | None = None
         self._stopping = False
         self._wake_read, self._wake_write = socket.socketpair()
@@ -162,7 +178,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C reaches the supervisor, which drains them
             )
         channel.sock.setblocking(False)
-        child = _Child(role, process, channel)
+        child = _Child(role, process, channel, heard_at=time.monotonic())
         self._children.append(child)
         self._selector.register(
             channel.sock, selectors.EVENT_READ, lambda: self._on_child_message(child)
@@ -174,7 +190,7 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 child.channel.send("start")
         deadline = time.monotonic() + START_TIMEOUT_S
-        while any(child.state == "starting" for child in self._children):
+        while self._buried or any(child.state == "starting" for child in self._children):
             self._turn(min(0.5, max(0.0, deadline - time.monotonic())))
             self._raise_failure()
             if self._stopping:
@@ -186,7 +202,7 @@ class Supervisor:
                 )
 
     def _raise_failure(self) -> None:
-        for child in self._children:
+        for child in [*self._children, *self._buried]:
             if child.failure is not None:
                 raise child.failure
             if child.state == "starting" and child.process.poll() is not None:
@@ -197,6 +213,7 @@ class Supervisor:
 
     def _announce(self, host: str, port: int) -> None:
         assert self._listener is not None
+        self._is_open = True
         self._listener.listen(ACCEPT_BACKLOG)
         self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
         write_atomically(
@@ -216,6 +233,7 @@ class Supervisor:
         while not self._stopping:
             self._turn(1.0)
             self._restart_due()
+            self._end_silent()
         self._drain()
 
     def _turn(self, timeout_s: float) -> None:
@@ -226,7 +244,9 @@ class Supervisor:
         assert self._listener is not None
         try:
             connection, _peer = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                time.sleep(ACCEPT_PAUSE_S)  # nothing is lost: the client waits in the backlog
             return
         with connection:
             workers = [c for c in self._children if c.role == "worker" and c.state == "ready"]
@@ -236,6 +256,7 @@ class Supervisor:
             for child in sorted(workers, key=lambda c: c.connections):
                 with contextlib.suppress(OSError):
                     child.channel.send("connection", connection=connection)
+                    child.sent += 1
                     child.connections += 1
                     return
 
@@ -248,39 +269,57 @@ class Supervisor:
             self._on_child_gone(child)
             return
         message, _none = received
+        child.heard_at = time.monotonic()
         kind = message["kind"]
         if kind in {"ready", "drained"}:
             child.state = kind
         elif kind == "load":
-            child.connections = int(message["connections"])
+            child.take_load(int(message["connections"]), int(message["received"]))
         elif kind == "event":
             self._on_event(message["event"])
         elif kind == "failed":
             child.failure = CouldNot(message["message"], hint=message.get("hint"))
 
     def _on_child_gone(self, child: _Child) -> None:
+        """Bury a child, and start another a little later; more so when they die young."""
+        if child not in self._children:
+            return
+        self._children.remove(child)
         self._selector.unregister(child.channel.sock)
         child.channel.close()
-        child.process.wait()
-        if child.state == "starting":
-            return  # _raise_failure reports it
-        self._children.remove(child)
-        if not self._stopping:
-            self._log.error(f"the {child.role} died", status=child.process.returncode)
-            due = self._restart_at.setdefault(child.role, [])
-            due.append(time.monotonic() + RESTART_DELAY_S)
+        _wait_or_kill(child.process)
+        if self._stopping or not self._is_open:
+            self._buried.append(child)  # while opening, `_raise_failure` tells why
+            return
+        reason = str(child.failure) if child.failure is not None else None
+        self._log.error(f"the {child.role} died", status=child.process.returncode, reason=reason)
+        if child.role == "worker" and not any(c.role == "worker" for c in self._children):
+            self._on_no_worker()
+        now = time.monotonic()
+        self._deaths = [at for at in self._deaths if now - at < RESTART_DELAY_S_MAX] + [now]
+        delay_s = min(RESTART_DELAY_S * 2 ** (len(self._deaths) - 1), RESTART_DELAY_S_MAX)
+        self._restart_at.append((now + delay_s, child.role))
 
     def _restart_due(self) -> None:
         now = time.monotonic()
-        for role, times in self._restart_at.items():
-            for due in [at for at in times if at <= now]:
-                times.remove(due)
-                child = self._spawn(role, first_life=False)
-                with contextlib.suppress(OSError):
-                    child.channel.send("start")
-        for child in [c for c in self._children if c.state == "starting"]:
-            if child.process.poll() is not None or child.failure is not None:
-                child.state = "failed"
+        for due in [item for item in self._restart_at if item[0] <= now]:
+            self._restart_at.remove(due)
+            try:
+                child = self._spawn(due[1], first_life=False)
+            except OSError as error:
+                self._log.error(f"could not start a {due[1]}", reason=str(error))
+                self._restart_at.append((now + RESTART_DELAY_S_MAX, due[1]))
+                continue
+            with contextlib.suppress(OSError):
+                child.channel.send("start")
+
+    def _end_silent(self) -> None:
+        """A worker that says nothing for long is hung; its suppliers are better off without it."""
+        for child in list(self._children):
+            silent_s = time.monotonic() - child.heard_at
+            if child.role == "worker" and silent_s > HEARTBEAT_S_MAX:
+                self._log.error("a worker does not answer and is ended", silent_s=int(silent_s))
+                child.process.kill()
                 self._on_child_gone(child)
 
     # -- closing ------------------------------------------------------------------------------
@@ -305,15 +344,10 @@ class Supervisor:
                 child.channel.send("drain", grace_s=5)
 
     def _end_children(self) -> None:
-        deadline = time.monotonic() + 5
         for child in self._children:
             child.channel.close()  # a child whose supervisor is gone ends by itself
         for child in self._children:
-            try:
-                child.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            _wait_or_kill(child.process)
 
     def _clean_up(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -328,3 +362,11 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 self._options.ready_file.unlink()
         self._lock.release()
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(CHILD_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

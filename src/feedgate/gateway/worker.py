@@ -42,6 +42,8 @@ class _Worker:
         self._services: Services | None = None
         self._login: GatewayLogin | None = None
         self._door: Door | None = None
+        self._received = 0
+        self._recheck_due = False
         self._messages: asyncio.Queue[tuple[dict[str, Any], socket.socket | None] | None]
         self._messages = asyncio.Queue()
         self._handlers: dict[str, Callable[[dict[str, Any], socket.socket | None], Awaitable[bool]]]
@@ -94,9 +96,13 @@ class _Worker:
     async def _on_connection(
         self, _message: dict[str, Any], connection: socket.socket | None
     ) -> bool:
-        assert connection is not None
+        self._received += 1
         assert self._door is not None
-        self._door.connect(connection)
+        if connection is None:  # no descriptor was free to receive it with
+            assert self._services is not None
+            self._services.log.emit("CONNECTION_REJECTED", message="no free file descriptor")
+        else:
+            self._door.connect(connection)
         return True
 
     async def _on_drain(self, message: dict[str, Any], _connection: object) -> bool:
@@ -106,19 +112,20 @@ class _Worker:
         return False
 
     async def _follow(self) -> None:
-        """Once a second: report the load, and take up a new generation."""
-        reported = 0
+        """Report the load, and take up a new generation. The report is also the heartbeat."""
         while True:
             await asyncio.sleep(POLL_S / 2)
             if self._door is None or self._services is None or self._login is None:
                 continue
-            if self._door.connections != reported:
-                reported = self._door.connections
-                self.report("load", connections=reported)
+            self.report("load", connections=self._door.connections, received=self._received)
             try:
-                changed = self._services.refresh()
-            except FeedgateError as error:
-                self._services.log.error("could not take up a change", reason=str(error))
-                continue
-            if changed:
-                self._door.recheck(self._login.still_valid)
+                self._take_up(self._services, self._login, self._door)
+            except Exception as error:  # one bad round must not end revocation for good
+                self._services.log.error("could not take up a change", reason=repr(error))
+
+    def _take_up(self, services: Services, login: GatewayLogin, door: Door) -> None:
+        self._recheck_due = services.users_changed() or self._recheck_due
+        self._recheck_due = services.refresh() or self._recheck_due
+        if self._recheck_due:
+            door.recheck(login.still_valid)
+            self._recheck_due = False
