@@ -15,15 +15,16 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from feedgate.access import contexts
 from feedgate.access.actions import Asker, Requirement, Stage, operation
 from feedgate.access.principals import Operator, Principal, RoleSession
 from feedgate.errors import AccessDenied
 from feedgate.iam import evaluate as iam
-from feedgate.iam.arn import parse_arn, s3_arn
+from feedgate.iam.arn import Arn, parse_arn, s3_arn
 from feedgate.iam.condition import ContextValue
-from feedgate.iam.policy import Policy
+from feedgate.iam.policy import Policy, parse_policy
 from feedgate.limits import DECISIONS_KEPT_MAX
 from feedgate.stack.resources import Bucket, Stack
 
@@ -246,7 +247,9 @@ class Judge:
                 continue
             context: Mapping[str, ContextValue] = {}
             if requirement.action.startswith("kms:"):
-                kms_key = _kms_key(stack, owned, kms_key_arn)
+                # a data key is only ever made under the bucket's; an old one opens under its own
+                own = kms_key_arn if requirement.action == "kms:Decrypt" else None
+                kms_key = _kms_key(stack, owned, own)
                 if kms_key is None or owned is None:
                     continue
                 resource = kms_key
@@ -391,7 +394,7 @@ def _resource_side(stack: Stack, action: str, resource: str) -> tuple[Policy | N
     arn = parse_arn(resource)
     if action.lower().startswith("kms:"):
         key = stack.kms_keys.get(resource)
-        return (key.policy if key is not None else None), arn.account
+        return (key.policy if key is not None else _former_key_policy(arn)), arn.account
     assert action.lower().startswith("s3:"), action
     bucket = stack.buckets.get(arn.resource.partition("/")[0])
     return (bucket.policy, stack.account) if bucket is not None else (None, "")
@@ -410,9 +413,37 @@ def _key_of(requirement: Requirement, key: str, target: str | None) -> str | Non
     return prefix
 
 
+def _former_key_policy(arn: Arn) -> Policy | None:
+    """The key policy of a KMS key that has left the stack and still wraps objects.
+
+    Its own went with the definition. In its place stands the one that KMS gives a key by default
+    (KMS Developer Guide, key-policy-default): the account's root may do all and delegates to IAM.
+    So a role opens old objects as long as its own policies go on naming the former KMS key.
+    """
+    if arn.account and arn.resource.startswith("key/"):
+        return _delegating_policy(f"arn:{arn.partition}:iam::{arn.account}:root")
+    return None
+
+
+@lru_cache(maxsize=4)
+def _delegating_policy(root: str) -> Policy:
+    statement = {
+        "Sid": "AccountDelegatesToIam",
+        "Effect": "Allow",
+        "Principal": {"AWS": root},
+        "Action": "kms:*",
+        "Resource": "*",
+    }
+    document = {"Version": "2012-10-17", "Statement": [statement]}
+    return parse_policy(document, kind="kms", name="default key policy")
+
+
 def _kms_key(stack: Stack, bucket: Bucket | None, of_object: str | None) -> str | None:
-    """The KMS key whose policy counts: the object's own if it is the stack's, else the bucket's."""
-    if of_object is not None and of_object in stack.kms_keys:
+    """The KMS key that is asked: the object's own, were it a former one, else the bucket's.
+
+    What lies under feedgate's own key (an alias, as ``aws/s3``) counts as the bucket's.
+    """
+    if of_object is not None and parse_arn(of_object).resource.startswith("key/"):
         return of_object
     return bucket.kms_key_arn if bucket is not None else None
 

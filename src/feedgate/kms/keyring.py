@@ -196,6 +196,21 @@ class Keyring:
 
         self._change(arn, change)
 
+    def cancel_deletion(self, arn: str) -> None:
+        """Take back a deletion that was scheduled; the KMS key is enabled again at once.
+
+        KMS would leave it disabled (CancelKeyDeletion); here it is taken back because something
+        still needs it. One that is not pending stays as it is. Raises ``NotFound``.
+        """
+
+        def change(known: KmsKeyInfo | None) -> KmsKeyInfo:
+            known = self._known(arn, known)
+            if known.state != "PendingDeletion":
+                return known
+            return replace(known, state="Enabled", deletion_at_ms=None)
+
+        self._change(arn, change)
+
     def remove(self, arn: str, *, now_ms: int) -> None:
         """Destroy a KMS key whose window has passed: what it wraps is lost.
 

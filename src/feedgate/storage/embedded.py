@@ -185,7 +185,8 @@ class EmbeddedBucket:
     def move(self, tx: Transaction, source: str, target: str) -> ObjectInfo:
         """Give an object another key, replacing what is there; its bytes and identity stay.
 
-        The data key is wrapped anew under the target's encryption context and the row sealed anew.
+        The data key is wrapped anew, under the bucket's KMS key of now and the target's encryption
+        context, and the row sealed anew.
 
         Raises:
             NotFound: there is no ``source``.
@@ -202,7 +203,7 @@ class EmbeddedBucket:
         if not hmac.compare_digest(index.row_seal(data_key, row.info, row.layout), row.seal):
             raise Integrity(f"the index row of `{source}` in `{self.name}` does not verify")
         store = self._store
-        if row.bucket_key and store.bucket_key_enabled:
+        if row.bucket_key and store.bucket_key_enabled and row.info.kms_key_arn == store.kms.arn:
             moved = replace(row, info=replace(row.info, key=target))
         else:
             moved = replace(

@@ -24,6 +24,7 @@ __all__ = [
     "MIGRATIONS",
     "Layout",
     "VersionRow",
+    "count_wrapped",
     "current_info",
     "current_row",
     "etag_of",
@@ -208,6 +209,19 @@ def version_row(read: Reads, bucket: str, object_id: str, version_id: str) -> Ve
     """One version, current or not, wherever it was moved."""
     rows = read(_IDENTITY, (object_id, version_id, bucket))
     return _row(rows[0]) if rows else None
+
+
+def count_wrapped(read: Reads, kms_key_arn: str) -> int:
+    """How many data keys are wrapped by a KMS key: of object versions, replaced ones among them
+    until they are collected, and of uploads under way. Reads the whole table: not for a hot path.
+    """
+    [(versions,)] = read(
+        "SELECT COUNT(*) FROM object_version WHERE kms_key_arn = ?", (kms_key_arn,)
+    )
+    [(uploads,)] = read(
+        "SELECT COUNT(*) FROM upload WHERE kms_key_arn = ? AND condemned = 0", (kms_key_arn,)
+    )
+    return int(versions) + int(uploads)
 
 
 def supersede(tx: Transaction, bucket: str, key: bytes) -> bool:
