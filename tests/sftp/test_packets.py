@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -149,3 +150,22 @@ def test_payloads_are_not_copied() -> None:
     view = request.payload[0]
     assert isinstance(view, memoryview)
     assert view.obj is data
+
+
+def test_tiny_pieces_cost_no_more_than_their_bytes() -> None:
+    """A WRITE in channel packets of one byte takes at most twice its payload in memory."""
+    size = 255 * 1024
+    stream = write(1, b"hhhh", 0, bytes(range(256)) * (size // 256))
+    framer = Framer()
+    framer.feed(stream[:-size])
+    tracemalloc.start()
+    try:
+        for position in range(len(stream) - size, len(stream) - 1):
+            assert not framer.feed(memoryview(stream[position : position + 1]))
+        held, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held <= 2 * size
+    (request,) = framer.feed(stream[-1:])
+    assert request.payload is not None
+    assert b"".join(request.payload) == stream[-size:]

@@ -1,7 +1,8 @@
 """SFTP version 3 on the wire (draft-ietf-secsh-filexfer-02): framing, fields, replies.
 
 A WRITE's payload stays in the pieces in which the channel delivered it: at 255 KiB a request,
-joining and slicing it here would cost put a fifth of its time. Everything else is small and copied.
+joining and slicing it here would cost put a fifth of its time. Everything else is small and copied,
+small pieces of a payload too: 255 KiB in channel packets of one byte take no more than twice that.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ EXTENDED_REPLY: Final = 201
 
 _WRITE_FIXED = 1 + 4 + 4 + 8 + 4  # type, id, handle's length, offset, data's length
 _HANDLE_BYTES_MAX = 256  # the draft's bound; ours are 4 bytes
+_PIECE_BYTES_MIN: Final = 4 * 1024  # a smaller piece costs more than its bytes: copied together
 
 
 class MalformedError(Exception):
@@ -154,7 +156,12 @@ class Framer:
         assert request is not None
         assert request.payload is not None
         piece = view[position : position + self._missing]
-        request.payload.append(piece)
+        if len(piece) >= _PIECE_BYTES_MIN:
+            request.payload.append(piece)
+        elif request.payload and isinstance(request.payload[-1], bytearray):
+            request.payload[-1] += piece
+        else:
+            request.payload.append(bytearray(piece))
         self._missing -= len(piece)
         if not self._missing:
             self._request = None
