@@ -16,6 +16,7 @@ import pytest
 from feedgate.database import Database
 from feedgate.errors import Conflict, DefinitionError, NotFound, UsageError
 from feedgate.identity.store import MIGRATIONS, UserStore
+from feedgate.identity.users import parse_public_key
 from feedgate.stack.resources import HomeDirectoryMapping, User
 
 
@@ -229,7 +230,7 @@ def test_drift_names_every_live_change(gateway: Gateway) -> None:
         ("acme", "Enabled", "false"),
         ("acme", "HomeDirectory", "/in"),
         ("acme", "SshPublicKeys", "removed"),
-        ("acme", "SshPublicKeys", "phone"),
+        ("acme", "SshPublicKeys", parse_public_key(key_line("phone")).fingerprint),
         ("bolt", "User", "removed"),
     }
 
@@ -342,3 +343,18 @@ def test_template_with_bad_keys_is_refused_whole(gateway: Gateway) -> None:
         )
     assert len(refused.value.findings) == 3
     assert gateway.users.list() == []
+
+
+def test_what_is_given_to_a_removed_user_is_refused(gateway: Gateway) -> None:
+    """Enabling, or a key, has no effect on a template's user removed live, so it is refused."""
+    gateway.apply(user("acme", "laptop"))
+    gateway.users.refuse_removed("acme")
+    gateway.users.remove("acme")
+    for change in (
+        lambda: gateway.users.set_enabled("acme", True),
+        lambda: gateway.users.add_key("acme", key_line("phone")),
+        lambda: gateway.users.refuse_removed("acme"),
+    ):
+        with pytest.raises(Conflict) as refused:
+            change()
+        assert refused.value.hint == "`feedgate apply --reset-drift acme` brings him back"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ import click
 
 from feedgate.cli.options import data_folder, data_option, data_root, json_option, stack_option
 from feedgate.cli.output import note, print_json, result, table
-from feedgate.errors import DefinitionError, FeedgateError, NotFound, UsageError
+from feedgate.errors import DefinitionError, NotFound, UsageError
 
 if TYPE_CHECKING:
+    from feedgate.gateway.user_changes import Effect, UserChange
     from feedgate.identity.store import UserStore
+    from feedgate.identity.users import GatewayUser
+    from feedgate.stack.resources import User
 
 __all__ = ["user"]
 
@@ -57,6 +61,7 @@ def add(
     Example:
       feedgate user add acme --key acme.pub
     """
+    from feedgate.gateway.user_changes import UserChange
     from feedgate.gateway.users_file import add_user
     from feedgate.identity.users import USER_NAME_PATTERN
 
@@ -65,15 +70,22 @@ def add(
             f"`{user_name}` is no user name", hint="3 to 100 letters, digits, `_`, `@`, `.`, `-`"
         )
     keys = [_read_public_key(path) for path in key_files]
-    if live:
-        _with_store(stack, data, lambda store: store.add_live(user_name, keys, like=like))
-    else:
-        _edit_users_file(
-            stack,
-            data,
-            lambda text: add_user(text, user_name, keys, _mappings_like(text, like, user_name)),
-        )
-    note(f"added {user_name}")
+
+    def add_to_gateway(store: UserStore, defined: User | None) -> None:
+        if defined is not None:
+            store.add_live_user(defined)
+        else:
+            store.add_live(user_name, keys, like=like)
+
+    change = UserChange(
+        user_name,
+        lambda text: add_user(text, user_name, keys, _mappings_like(text, like, user_name)),
+        add_to_gateway,
+        lambda served: served is not None and _fingerprints(keys) <= _held(served),
+    )
+    _refuse_removed(stack, data, user_name)
+    effect = _make(stack, data, change, live=live, in_file=True)
+    note(f"added {user_name}{_to_come(effect)}")
     if not keys:
         note(f"  next: feedgate user key add {user_name} FILE.pub")
 
@@ -133,13 +145,18 @@ def list_users(stack: Path, data: Path | None, as_json: bool) -> None:
 @data_option
 def remove(user_name: str, live: bool, stack: Path, data: Path | None) -> None:
     """Remove a user; what he sent stays."""
-    from feedgate.gateway.users_file import remove_user
+    from feedgate.gateway.user_changes import UserChange
+    from feedgate.gateway.users_file import has_user, remove_user
 
-    if live or not _in_users_file(stack, user_name):
-        _with_store(stack, data, lambda store: store.remove(user_name))
-    else:
-        _edit_users_file(stack, data, lambda text: remove_user(text, user_name))
-    note(f"removed {user_name}")
+    change = UserChange(
+        user_name,
+        lambda text: remove_user(text, user_name),
+        lambda store, _defined: store.remove(user_name),
+        lambda served: served is None,
+    )
+    in_file = _file_says(stack, lambda text: has_user(text, user_name))
+    effect = _make(stack, data, change, live=live, in_file=in_file)
+    note(f"removed {user_name}{_to_come(effect)}")
 
 
 @user.command("disable")
@@ -148,7 +165,7 @@ def remove(user_name: str, live: bool, stack: Path, data: Path | None) -> None:
 @data_option
 def disable(user_name: str, stack: Path, data: Path | None) -> None:
     """Refuse a user's logins and end his sessions; outlives restarts."""
-    _with_store(stack, data, lambda store: store.set_enabled(user_name, False))
+    _set_enabled(stack, data, user_name, False)
     note(f"disabled {user_name}")
 
 
@@ -158,7 +175,7 @@ def disable(user_name: str, stack: Path, data: Path | None) -> None:
 @data_option
 def enable(user_name: str, stack: Path, data: Path | None) -> None:
     """Let a disabled user in again."""
-    _with_store(stack, data, lambda store: store.set_enabled(user_name, True))
+    _set_enabled(stack, data, user_name, True)
     note(f"enabled {user_name}")
 
 
@@ -175,14 +192,27 @@ def key() -> None:
 @data_option
 def key_add(user_name: str, file: Path, live: bool, stack: Path, data: Path | None) -> None:
     """Add a public key from FILE (the one that ends in .pub)."""
-    from feedgate.gateway.users_file import add_public_key
+    from feedgate.gateway.user_changes import UserChange
+    from feedgate.gateway.users_file import add_public_key, has_public_key, has_user
 
     line = _read_public_key(file)
-    if live or not _in_users_file(stack, user_name):
-        _with_store(stack, data, lambda store: store.add_key(user_name, line))
+    fingerprints = _fingerprints([line])
+    _refuse_removed(stack, data, user_name)
+    in_file = _file_says(stack, lambda text: has_user(text, user_name))
+    if _file_says(stack, lambda text: has_public_key(text, user_name, _is_one_of(fingerprints))):
+        in_file = False  # the file is right; where it was taken away live, it comes back live
+    change = UserChange(
+        user_name,
+        lambda text: add_public_key(text, user_name, line),
+        lambda store, _defined: store.add_key(user_name, line),
+        lambda served: served is not None and fingerprints <= _held(served),
+    )
+    effect = _make(stack, data, change, live=live, in_file=in_file)
+    if effect.served is not None and not effect.served.enabled:
+        note(f"{user_name} has that key, but is disabled and cannot log in")
+        note(f"  next: feedgate user enable {user_name}")
     else:
-        _edit_users_file(stack, data, lambda text: add_public_key(text, user_name, line))
-    note(f"{user_name} can log in with that key")
+        note(f"{user_name} can log in with that key{_to_come(effect)}")
 
 
 @key.command("remove")
@@ -193,25 +223,22 @@ def key_add(user_name: str, file: Path, live: bool, stack: Path, data: Path | No
 @data_option
 def key_remove(user_name: str, key_name: str, live: bool, stack: Path, data: Path | None) -> None:
     """Remove a public key, named by its SHA256 fingerprint or by its file; its sessions end."""
-    from feedgate.gateway.users_file import remove_public_key
-    from feedgate.identity.users import parse_public_key
+    from feedgate.gateway.user_changes import UserChange
+    from feedgate.gateway.users_file import has_public_key, remove_public_key
 
-    fingerprint = (
-        key_name
-        if key_name.startswith("SHA256:")
-        else parse_public_key(_read_public_key(Path(key_name))).fingerprint
+    fingerprint = key_name
+    if not key_name.startswith("SHA256:"):
+        (fingerprint,) = _fingerprints([_read_public_key(Path(key_name))])
+    matches = _is_one_of({fingerprint})
+    change = UserChange(
+        user_name,
+        lambda text: remove_public_key(text, user_name, matches),
+        lambda store, _defined: store.remove_key(user_name, fingerprint),
+        lambda served: served is None or fingerprint not in _held(served),
     )
-    if live or not _in_users_file(stack, user_name):
-        _with_store(stack, data, lambda store: store.remove_key(user_name, fingerprint))
-    else:
-        _edit_users_file(
-            stack,
-            data,
-            lambda text: remove_public_key(
-                text, user_name, lambda line: parse_public_key(line).fingerprint == fingerprint
-            ),
-        )
-    note(f"{user_name} can no longer log in with {fingerprint}")
+    in_file = _file_says(stack, lambda text: has_public_key(text, user_name, matches))
+    effect = _make(stack, data, change, live=live, in_file=in_file)
+    note(f"{user_name} can no longer log in with {fingerprint}{_to_come(effect)}")
 
 
 def _read_public_key(path: Path) -> str:
@@ -226,70 +253,82 @@ def _read_public_key(path: Path) -> str:
     return f"{found.body} {found.comment}".rstrip()
 
 
-def _users_path(stack: Path) -> Path:
-    return (stack if stack.is_dir() else stack.parent) / "users.json"
+def _fingerprints(lines: Iterable[str]) -> set[str]:
+    from feedgate.identity.users import fingerprint_of
+
+    return {found for found in map(fingerprint_of, lines) if found is not None}
 
 
-def _in_users_file(stack: Path, user_name: str) -> bool:
-    from feedgate.gateway.users_file import has_user
-
-    path = _users_path(stack)
-    return path.exists() and has_user(path.read_text(encoding="utf-8"), user_name)
+def _is_one_of(fingerprints: set[str]) -> Callable[[str], bool]:
+    return lambda line: bool(_fingerprints([line]) & fingerprints)
 
 
-def _with_store(stack: Path, data: Path | None, change: Callable[[UserStore], Any]) -> None:
-    """Change the gateway's users directly; the generation tells its workers."""
+def _held(served: GatewayUser) -> set[str]:
+    return {key.fingerprint for key in served.ssh_public_keys}
+
+
+def _file_says(stack: Path, asked: Callable[[str], bool]) -> bool:
+    from feedgate.gateway.user_changes import find_users_file
+
+    path = find_users_file(stack)
+    return path is not None and asked(path.read_text(encoding="utf-8"))
+
+
+def _make(
+    stack: Path, data: Path | None, change: UserChange, *, live: bool, in_file: bool
+) -> Effect:
+    """Make the change where it belongs, and say what of the stack waits beside it."""
+    from feedgate.gateway.folder import DataFolder
+    from feedgate.gateway.user_changes import change_in_file, change_live, find_users_file
+
+    if live or not in_file:
+        return change_live(data_folder(stack, data), change)
+    users_file = find_users_file(stack)
+    if users_file is None:
+        raise NotFound(
+            f"no template in `{stack}` imports a users.json",
+            hint="name the stack's folder with --stack, or change only the gateway with --live",
+        )
+    folder = DataFolder(data_root(stack, data).absolute())
+    try:
+        effect = change_in_file(stack, users_file, folder, change)
+    except DefinitionError:
+        note("the stack has faults; the change is NOT in effect, and users.json is as it was")
+        note("  next: correct them, or change only the gateway with --live")
+        raise
+    for item in effect.waiting:
+        result(f"waits for --yes: {item}")
+    if effect.waiting:
+        note("the rest of the stack was not applied; next: feedgate apply --yes")
+    return effect
+
+
+def _to_come(effect: Effect) -> str:
+    return "" if effect.is_gateway else ", once `feedgate up` has run"
+
+
+def _refuse_removed(stack: Path, data: Path | None, user_name: str) -> None:
+    """Nothing that is given to a user whom somebody removed live has an effect."""
+    from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.services import open_database
     from feedgate.identity.store import UserStore
 
-    database = open_database(data_folder(stack, data))
-    try:
-        change(UserStore(database))
-    finally:
-        database.close()
-
-
-def _edit_users_file(stack: Path, data: Path | None, edit: Callable[[str], str]) -> None:
-    """Edit users.json and apply the stack; a stack that then has a fault gets its file back."""
-    from feedgate.gateway.folder import write_atomically
-
-    path = _users_path(stack)
-    if not path.exists():
-        raise NotFound(
-            f"there is no `{path}`",
-            hint="name the stack's folder with --stack, or change only the gateway with --live",
-        )
-    before = path.read_text(encoding="utf-8")
-    write_atomically(path, edit(before), mode=path.stat().st_mode & 0o777)
-    try:
-        _apply(stack, data)
-    except FeedgateError:
-        write_atomically(path, before, mode=path.stat().st_mode & 0o777)
-        raise
-
-
-def _apply(stack: Path, data: Path | None) -> None:
-    """Apply to a gateway that has run before; otherwise only check the definition."""
-    from feedgate.cli.operate import Application
-    from feedgate.gateway.folder import DataFolder
-    from feedgate.gateway.reading import RunValues, read_definition
-    from feedgate.gateway.services import open_database
-
     folder = DataFolder(data_root(stack, data).absolute())
-    if not folder.database.exists():
-        definition = read_definition(stack, RunValues(), None)
-        if faults := definition.faults():
-            raise DefinitionError(faults)
-        return
-    database = open_database(folder)
-    try:
-        outcome = Application(stack, RunValues()).apply(folder, database)
-    finally:
-        database.close()
-    for change in outcome.waiting:
-        result(f"waits for --yes: {change}")
-    if outcome.waiting:
-        note("  next: feedgate apply --yes")
+    if folder.database.exists():
+        with closing(open_database(folder)) as database:
+            UserStore(database).refuse_removed(user_name)
+
+
+def _set_enabled(stack: Path, data: Path | None, user_name: str, enabled: bool) -> None:
+    from feedgate.gateway.user_changes import UserChange, change_live
+
+    change = UserChange(
+        user_name,
+        lambda text: text,
+        lambda store, _defined: store.set_enabled(user_name, enabled),
+        lambda served: served is not None and served.enabled == enabled,
+    )
+    change_live(data_folder(stack, data), change)
 
 
 def _mappings_like(text: str, like: str | None, user_name: str) -> list[dict[str, Any]]:

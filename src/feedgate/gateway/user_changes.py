@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from feedgate.errors import Conflict, DefinitionError, FeedgateError, NotFound
+from feedgate.errors import Conflict, FeedgateError, NotFound
 from feedgate.gateway.apply import Outcome, apply_definition
 from feedgate.gateway.definition import Definition, DefinitionStore
 from feedgate.gateway.folder import DataFolder, write_atomically
@@ -104,19 +104,19 @@ def change_in_file(stack: Path, users_file: Path, folder: DataFolder, change: Us
         if not folder.database.exists():
             read_definition(stack, RunValues(), None).require_good()
             return Effect(None, is_gateway=False)
-        return _applied(stack, folder, change)
-    except DefinitionError:
+        database = open_database(folder)
+    except BaseException:
         write_atomically(users_file, before, mode=mode)
         raise
-
-
-def _applied(stack: Path, folder: DataFolder, change: UserChange) -> Effect:
-    with closing(open_database(folder)) as database:
+    with closing(database):
         previous = DefinitionStore(database).applied()
-        definition = read_definition(stack, RunValues(), previous)
-        outcome = apply_definition(
-            folder, database, definition, yes=False, now_ms=int(time.time() * 1000)
-        )
+        try:
+            definition = read_definition(stack, RunValues(), previous)
+            now_ms = int(time.time() * 1000)
+            outcome = apply_definition(folder, database, definition, yes=False, now_ms=now_ms)
+        except BaseException:
+            write_atomically(users_file, before, mode=mode)
+            raise
         users = UserStore(database)
         if not change.holds(users.get(change.user_name)):
             _make_live(users, change, definition, previous, outcome)

@@ -12,7 +12,14 @@ from typing import Any
 
 from feedgate.errors import Conflict, NotFound, UsageError
 
-__all__ = ["add_public_key", "add_user", "has_user", "remove_public_key", "remove_user"]
+__all__ = [
+    "add_public_key",
+    "add_user",
+    "has_public_key",
+    "has_user",
+    "remove_public_key",
+    "remove_user",
+]
 
 User = dict[str, Any]
 
@@ -20,6 +27,16 @@ User = dict[str, Any]
 def has_user(text: str, user_name: str) -> bool:
     """Whether the file defines that user."""
     return any(user.get("UserName") == user_name for user in _users(text))
+
+
+def has_public_key(text: str, user_name: str, matches: Callable[[str], bool]) -> bool:
+    """Whether the file gives that user a key for which ``matches(line)`` holds."""
+    return any(
+        matches(line)
+        for user in _users(text)
+        if user.get("UserName") == user_name
+        for line in user.get("SshPublicKeys", [])
+    )
 
 
 def add_user(text: str, user_name: str, public_keys: list[str], mappings: list[User]) -> str:

@@ -158,7 +158,7 @@ def _drift_of(row: UserRow) -> list[Drift]:
         if before != after:
             found.append(Drift(name, property_name, _text(before), _text(after)))
     for entry in row.keys:
-        label = f"{entry.key.fingerprint} {entry.key.comment}".rstrip()
+        label = entry.key.fingerprint  # a comment is whatever its owner wrote, another's name too
         if entry.removed:
             found.append(Drift(name, "SshPublicKeys", label, "removed"))
         elif entry.origin == "live":

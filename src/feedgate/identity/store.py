@@ -39,6 +39,7 @@ from feedgate.identity.users import (
     USER_NAME_PATTERN,
     GatewayUser,
     SshPublicKey,
+    fingerprint_of,
     parse_public_key,
 )
 from feedgate.stack.resources import User
@@ -110,6 +111,14 @@ class UserStore:
         rows = self._database.read(SELECT_USERS + "WHERE removed = 0 ORDER BY user_name")
         return [decode_row(row).served() for row in rows]
 
+    def refuse_removed(self, user_name: str) -> None:
+        """Raises ``Conflict`` with the next step if the template's user was removed live."""
+        rows = self._database.read(
+            "SELECT 1 FROM users WHERE user_name = ? AND removed = 1", (user_name,)
+        )
+        if rows:
+            raise _removed(user_name)
+
     def generation(self) -> int:
         """Raised by each change; what was read before is stale when it differs."""
         return int(self._database.read("SELECT generation FROM identity_generation")[0][0])
@@ -178,7 +187,7 @@ class UserStore:
                 tx.execute(
                     "DELETE FROM user_overrides WHERE user_name = ? AND property = ?", (name, field)
                 )
-        before = {key.fingerprint for key in map(parse_public_key, row.user.ssh_public_keys)}
+        before = {found for text in row.user.ssh_public_keys if (found := fingerprint_of(text))}
         for fingerprint in before - keys.keys():
             _delete_key(tx, name, fingerprint)
         for fingerprint in keys.keys() - before:
@@ -378,12 +387,23 @@ class UserStore:
 
 
 def _require(tx: Transaction, user_name: str) -> UserRow:
-    rows = tx.execute(SELECT_USERS + "WHERE user_name = ? AND removed = 0", (user_name,))
+    """The user's row. Raises ``NotFound``, or ``Conflict`` if he was removed live."""
+    rows = tx.execute(SELECT_USERS + "WHERE user_name = ?", (user_name,))
     if not rows:
         raise NotFound(
             f"there is no user `{user_name}`", hint="`feedgate user list` names them all"
         )
-    return decode_row(rows[0])
+    row = decode_row(rows[0])
+    if row.removed:
+        raise _removed(user_name)
+    return row
+
+
+def _removed(user_name: str) -> Conflict:
+    return Conflict(
+        f"user `{user_name}` is one of the template's and was removed live",
+        hint=f"`feedgate apply --reset-drift {user_name}` brings him back",
+    )
 
 
 def _refuse_taken(tx: Transaction, user_name: str) -> None:
@@ -391,10 +411,7 @@ def _refuse_taken(tx: Transaction, user_name: str) -> None:
     if not found:
         return
     if found[0][0]:
-        raise Conflict(
-            f"user `{user_name}` is one of the template's and was removed live",
-            hint=f"`feedgate up --reset-drift {user_name}` brings it back",
-        )
+        raise _removed(user_name)
     raise Conflict(f"there is a user `{user_name}` already")
 
 

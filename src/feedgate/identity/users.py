@@ -8,12 +8,19 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from feedgate.errors import UsageError
 from feedgate.stack.resources import User
 
-__all__ = ["USER_NAME_PATTERN", "GatewayUser", "SshPublicKey", "Users", "parse_public_key"]
+__all__ = [
+    "USER_NAME_PATTERN",
+    "GatewayUser",
+    "SshPublicKey",
+    "Users",
+    "fingerprint_of",
+    "parse_public_key",
+]
 
 # botocore transfer/2018-11-05: UserName; AWS also blocks `root`
 USER_NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.-]{2,99}")
@@ -24,6 +31,7 @@ _KEY_TYPES = (
     "ecdsa-sha2-nistp384",
     "ecdsa-sha2-nistp521",
 )
+_RSA_BITS_MIN: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +76,30 @@ class Users(Protocol):
         ...
 
 
+def fingerprint_of(text: str) -> str | None:
+    """The fingerprint of a public key line, of one that is refused too; None if it has no key."""
+    fields = text.split(None, 2)
+    try:
+        return _fingerprint(base64.b64decode(fields[1], validate=True))
+    except (IndexError, ValueError):
+        return None
+
+
 def parse_public_key(text: str) -> SshPublicKey:
-    """Read one line of OpenSSH public-key text.
+    """Read the one line of OpenSSH public-key text.
 
     Raises:
         UsageError: it is a private key, or no key of a type that AWS Transfer takes
-            (API ImportSshPublicKey: rsa, ed25519, ecdsa nistp256/384/521; at most 2,048 chars).
+            (API ImportSshPublicKey: rsa, ed25519, ecdsa nistp256/384/521; at most 2,048 chars),
+            an RSA key below 2,048 bits (User Guide, key-management: 2048 or 4096), or several.
     """
-    line = text.strip()
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(lines) > 1 and "PRIVATE KEY" not in text:
+        raise UsageError(
+            f"{len(lines)} lines where one public key was expected",
+            hint="give each key a file of its own",
+        )
+    line = lines[0].strip() if lines else ""
     if "PRIVATE KEY" in line:
         raise UsageError(
             "this is a private key, which must stay with its owner",
@@ -94,10 +118,29 @@ def parse_public_key(text: str) -> SshPublicKey:
     size = int.from_bytes(blob[:4], "big")
     if blob[4 : 4 + size] != fields[0].encode():
         raise UsageError(f"the key's body is not of type `{fields[0]}`")
-    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    if fields[0] == "ssh-rsa" and (bits := _rsa_bits(blob)) < _RSA_BITS_MIN:
+        raise UsageError(
+            f"an RSA key of {bits} bits, which is too short: at least {_RSA_BITS_MIN}",
+            hint="`ssh-keygen -t ed25519 -f mysftpkey` makes a better one",
+        )
     return SshPublicKey(
         type=fields[0],
         body=f"{fields[0]} {fields[1]}",
-        fingerprint=f"SHA256:{digest}",
+        fingerprint=_fingerprint(blob),
         comment=fields[2] if len(fields) > 2 else "",
     )
+
+
+def _fingerprint(blob: bytes) -> str:
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return f"SHA256:{digest}"
+
+
+def _rsa_bits(blob: bytes) -> int:
+    """Bits of the modulus: type, exponent, modulus, each after its length (RFC 4253 6.6)."""
+    rest = blob
+    field = b""
+    for _ in range(3):
+        size = int.from_bytes(rest[:4], "big")
+        field, rest = rest[4 : 4 + size], rest[4 + size :]
+    return int.from_bytes(field, "big").bit_length()
