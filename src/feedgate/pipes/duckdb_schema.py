@@ -7,8 +7,8 @@ The load history and the fence lie in the same database, because DuckDB writes o
 transaction. NOT NULL, lengths and keys are no constraints here: the load checks the first two,
 Snowflake does not enforce the third.
 
-Invariant: nothing that holds rows is ever dropped, and no change of a column's type loses a value;
-what cannot be done so is a finding.
+Invariant: nothing that holds values is ever dropped, and no change of a column's type loses a
+value (``table_changes`` has the rule); what cannot be done so is a finding.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ import duckdb
 
 from feedgate.errors import DefinitionError, Finding
 from feedgate.pipes.conversion import quoted
+from feedgate.pipes.table_changes import (
+    is_unfilled,
+    keeps_values,
+    required_text,
+    retyped_text,
+    stored_kind,
+)
 from feedgate.pipes.types import default_sql, storage_type
 from feedgate.stack.warehouse import Column, Name, Table
 from feedgate.stack.warehouse import Warehouse as Declared
@@ -43,7 +50,6 @@ _RESERVED: Final = ("SYSTEM", "TEMP", "MEMORY")  # DuckDB's own databases
 _PLAIN_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 _NAME_BYTES_MAX: Final = 100
 _SUFFIX: Final = ".duckdb"
-_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 _BOOKS: Final = """
 CREATE SCHEMA IF NOT EXISTS {schema};
@@ -197,62 +203,57 @@ def _definition(table: Table) -> str:
 
 
 def _apply_table(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Finding]:
+    """Bring the stored table to what is declared.
+
+    A column that is no longer declared stays stored and leaves the view: its values are kept, and
+    declaring it again brings it back, so that going back to an earlier script always works.
+    """
     present = _columns(connection, table.name)
     if not present:
         columns = [_column(column) for column in table.columns]
         columns += [f"{name} {kind}" for name, kind in zip(LINEAGE, _LINEAGE_TYPES, strict=True)]
         connection.execute(f"CREATE TABLE {stored_table(table.name)} ({', '.join(columns)})")
         return []
-    findings = _lost_columns(table, present)
+    findings: list[Finding] = []
     for column in table.columns:
-        kind = present.get(column.name)
-        wanted = _canonical(storage_type(column))
-        if kind is None:
+        stored = present.get(column.name.casefold())
+        if stored is None:
             findings += _add_column(connection, table, column)
-        elif kind != wanted:
-            findings += _change_type(connection, table, column, kind, wanted)
+            continue
+        name, kind = stored
+        if name != column.name:
+            connection.execute(
+                f"ALTER TABLE {stored_table(table.name)}"
+                f" RENAME COLUMN {quoted(name)} TO {quoted(column.name)}"
+            )
+        if kind != stored_kind(column):
+            findings += _change_type(connection, table, column, kind)
     return findings
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, name: Name) -> Mapping[str, str]:
+def _columns(connection: duckdb.DuckDBPyConnection, name: Name) -> Mapping[str, tuple[str, str]]:
+    """Name and type of each stored column but our own, by its name without case."""
     rows = connection.execute(
         "SELECT column_name, data_type FROM duckdb_columns()"
         " WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
         [name.database, HIDDEN, _stored_name(name)],
     ).fetchall()
-    return {column: kind for column, kind in rows if column not in LINEAGE}
-
-
-def _lost_columns(table: Table, present: Mapping[str, str]) -> list[Finding]:
-    declared = {column.name for column in table.columns}
-    return [
-        Finding(
-            "error",
-            f"column `{name}` of `{table.name}` is no longer declared, and holds rows' values",
-            table.source,
-            hint="declare it again, or declare a table of another name",
-        )
-        for name in present
-        if name not in declared
-    ]
+    return {column.casefold(): (column, kind) for column, kind in rows if column not in LINEAGE}
 
 
 def _add_column(
     connection: duckdb.DuckDBPyConnection, table: Table, column: Column
 ) -> list[Finding]:
     stored = stored_table(table.name)
-    if not column.nullable and default_sql(column) is None:
-        rows = connection.execute(f"SELECT 1 FROM {stored} LIMIT 1").fetchall()  # noqa: S608
-        if rows:
-            return [
-                Finding(
-                    "error",
-                    f"new column `{column.name}` of `{table.name}` is NOT NULL, and the table has"
-                    " rows already",
-                    column.source or table.source,
-                    hint="give it a DEFAULT, or let it be NULL",
-                )
-            ]
+    if is_unfilled(column) and _has_any(connection, stored, "true"):
+        return [
+            Finding(
+                "error",
+                f"{required_text(column, table.name)}, and the table has rows already",
+                column.source or table.source,
+                hint="give it a DEFAULT, or let it be NULL",
+            )
+        ]
     connection.execute(f"ALTER TABLE {stored} ADD COLUMN {_column(column)}")
     if (default := default_sql(column)) is not None:  # rows that are there get it, as on Snowflake
         connection.execute(f"UPDATE {stored} SET {quoted(column.name)} = {default}")  # noqa: S608
@@ -260,38 +261,39 @@ def _add_column(
 
 
 def _change_type(
-    connection: duckdb.DuckDBPyConnection, table: Table, column: Column, kind: str, wanted: str
+    connection: duckdb.DuckDBPyConnection, table: Table, column: Column, kind: str
 ) -> list[Finding]:
-    before, after = _DECIMAL.fullmatch(kind), _DECIMAL.fullmatch(wanted)
-    if before is not None and after is not None:
-        digits, scale = int(before[1]), int(before[2])
-        more_digits, more_scale = int(after[1]), int(after[2])
-        if more_scale >= scale and more_digits - more_scale >= digits - scale:
-            connection.execute(
-                f"ALTER TABLE {stored_table(table.name)}"
-                f" ALTER COLUMN {quoted(column.name)} SET DATA TYPE {wanted}"
-            )
-            return []
-    return [
-        Finding(
-            "error",
-            f"column `{column.name}` of `{table.name}` is stored as {kind} and cannot become"
-            f" {wanted} without loss",
-            column.source or table.source,
-            hint="declare the type it has, or add a column of another name",
+    stored, wanted = stored_table(table.name), stored_kind(column)
+    if keeps_values(kind, wanted):
+        connection.execute(
+            f"ALTER TABLE {stored} ALTER COLUMN {quoted(column.name)} SET DATA TYPE {wanted}"
         )
-    ]
+        return []
+    if _has_any(connection, stored, f"{quoted(column.name)} IS NOT NULL"):
+        return [
+            Finding(
+                "error",
+                retyped_text(column, table.name, kind, wanted),
+                column.source or table.source,
+                hint="declare the type it has, or add a column of another name",
+            )
+        ]
+    connection.execute(  # by way of NULL: no value is there to be cast
+        f"ALTER TABLE {stored} ALTER COLUMN {quoted(column.name)}"
+        f" SET DATA TYPE {wanted} USING CAST(NULL AS {wanted})"
+    )
+    return []
+
+
+def _has_any(connection: duckdb.DuckDBPyConnection, stored: str, condition: str) -> bool:
+    sql = f"SELECT 1 FROM {stored} WHERE {condition} LIMIT 1"  # noqa: S608 - our own names
+    return bool(connection.execute(sql).fetchall())
 
 
 def _column(column: Column) -> str:
     """Without DEFAULT: every INSERT is ours and gives it, and DuckDB's ALTER with a computed one
     needs a configuration that is not locked (tried, 1.5.5)."""
     return f"{quoted(column.name)} {storage_type(column)}"
-
-
-def _canonical(kind: str) -> str:
-    """DuckDB's own spelling of a type."""
-    return {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}.get(kind, kind)
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
