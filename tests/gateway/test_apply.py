@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,12 @@ from feedgate.gateway.apply import apply_definition
 from feedgate.gateway.definition import Definition, DefinitionStore
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.reading import RunValues, read_definition
-from feedgate.gateway.services import open_database
+from feedgate.gateway.services import Services, open_database
+from feedgate.gateway.warehouse_key import warehouse_key
 from feedgate.identity.store import UserStore
+from feedgate.kms.keyring import Keyring
+from feedgate.storage.embedded import EmbeddedBucket
+from feedgate.telemetry import EventLog
 
 NOW_MS = 1_795_000_000_000
 
@@ -140,3 +146,126 @@ def test_values_of_the_run_before_are_kept(tmp_path: Path) -> None:
     second = read_definition(tmp_path, RunValues(parameters={"Environment": "prod"}), first)
     assert second.parameters == {"HostName": "a.example.com", "Environment": "prod"}
     assert second.stack.outputs["HostName"] == "a.example.com"
+
+
+# -- a KMS key that leaves the stack -----------------------------------------------------------
+
+
+def key_renamed(definition: Definition) -> Definition:
+    """The definition with another logical id for its KMS key, and so another KMS key."""
+    return replace(
+        definition, template_text=definition.template_text.replace("LandingKey", "SecondKey")
+    )
+
+
+def the_key(definition: Definition) -> str:
+    """The ARN of its only KMS key."""
+    [arn] = definition.stack.kms_keys
+    return arn
+
+
+def put(services: Services, key: str, data: bytes) -> str | None:
+    """Land bytes in the landing bucket; the ARN of the KMS key that wraps them."""
+    bucket = landing_bucket(services)
+    upload = bucket.begin_upload(key, owner="test")
+    upload.write(0, [data])
+    staged = upload.finish()
+    return services.database.write_now(lambda tx: bucket.publish(tx, staged)).kms_key_arn
+
+
+def landing_bucket(services: Services) -> EmbeddedBucket:
+    """The bucket under a KMS key of the stack's own."""
+    [name] = [b.name for b in services.stack.buckets.values() if b.kms_key_arn is not None]
+    return services.buckets[name]
+
+
+def state(folder: DataFolder, arn: str) -> str:
+    """What the keyring says of a KMS key."""
+    return Keyring.open(folder.keyring).kms_keys()[arn].state
+
+
+def test_an_unused_kms_key_is_scheduled(
+    folder: DataFolder, database: Database, example: Definition
+) -> None:
+    """A KMS key that wraps nothing waits for the operator's word, then for its window."""
+    apply_definition(folder, database, example, yes=False, now_ms=NOW_MS)
+    renamed = key_renamed(example)
+    outcome = apply_definition(folder, database, renamed, yes=False, now_ms=NOW_MS)
+    assert "Remove AWS::KMS::Key `LandingKey`: wraps nothing: pending deletion for 30 days" in map(
+        str, outcome.waiting
+    )
+    assert state(folder, the_key(example)) == "Enabled"
+    assert apply_definition(folder, database, renamed, yes=True, now_ms=NOW_MS).applied
+    assert state(folder, the_key(example)) == "PendingDeletion"
+    assert apply_definition(folder, database, example, yes=True, now_ms=NOW_MS).applied
+    assert state(folder, the_key(example)) == "Enabled"
+
+
+def test_a_kms_key_in_use_is_kept(
+    folder: DataFolder, database: Database, example: Definition
+) -> None:
+    """What a former KMS key wraps stays readable, across a restart; new objects have the new one.
+
+    The key goes when an application finds that nothing refers to it any more.
+    """
+    apply_definition(folder, database, example, yes=False, now_ms=NOW_MS)
+    services = Services(folder, EventLog(io.StringIO(), now=time.time), database=database)
+    assert put(services, "a/old", b"old") == the_key(example)
+    of_warehouse = warehouse_key(services)
+    renamed = key_renamed(example)
+    outcome = apply_definition(folder, database, renamed, yes=False, now_ms=NOW_MS)
+    [told] = [str(change) for change in outcome.waiting if change.kind == "AWS::KMS::Key"]
+    assert "wraps 1 object and the warehouse: kept in the keyring" in told
+    assert the_key(example) in told
+    assert apply_definition(folder, database, renamed, yes=True, now_ms=NOW_MS).applied
+    again = Services(folder, EventLog(io.StringIO(), now=time.time), database=database)
+    services.refresh()
+    for each in (services, again):
+        reader = landing_bucket(each).open("a/old")
+        assert reader is not None
+        assert reader.pread(0, 10) == b"old"
+        reader.close()
+        assert put(each, "a/new", b"new") == the_key(renamed)
+        assert warehouse_key(each) == of_warehouse
+    assert state(folder, the_key(example)) == "Enabled"
+    # nothing refers to it any more
+    database.write_now(lambda tx: tx.execute("DELETE FROM sealed_key"))
+    bucket = landing_bucket(again)
+    moved = database.write_now(lambda tx: bucket.move(tx, "a/old", "a/moved"))
+    assert moved.kms_key_arn == the_key(renamed)
+    assert apply_definition(folder, database, renamed, yes=False, now_ms=NOW_MS).changes == ()
+    assert state(folder, the_key(example)) == "PendingDeletion"
+
+
+def test_a_kms_key_of_another_arn_waits(
+    folder: DataFolder, database: Database, example: Definition
+) -> None:
+    """Another account or stack name makes it another KMS key, which is told and waits."""
+    apply_definition(folder, database, example, yes=False, now_ms=NOW_MS)
+    services = Services(folder, EventLog(io.StringIO(), now=time.time), database=database)
+    of_warehouse = warehouse_key(services)
+    other = replace(example, name="other")
+    assert the_key(other) != the_key(example)
+    outcome = apply_definition(folder, database, other, yes=False, now_ms=NOW_MS)
+    assert any(
+        change.kind == "AWS::KMS::Key" and change.detail.startswith("wraps the warehouse: kept")
+        for change in outcome.waiting
+    )
+    assert apply_definition(folder, database, other, yes=True, now_ms=NOW_MS).applied
+    services.refresh()
+    assert warehouse_key(services) == of_warehouse
+
+
+def test_a_wrapped_key_that_was_scheduled_is_taken_back(
+    folder: DataFolder, database: Database, example: Definition
+) -> None:
+    """An object that was published just after its KMS key left is readable after the next apply."""
+    apply_definition(folder, database, example, yes=False, now_ms=NOW_MS)
+    services = Services(folder, EventLog(io.StringIO(), now=time.time), database=database)
+    renamed = key_renamed(example)
+    apply_definition(folder, database, renamed, yes=True, now_ms=NOW_MS)
+    Keyring.open(folder.keyring).cancel_deletion(the_key(example))
+    put(services, "a/late", b"late")  # by a worker that had not taken up the change
+    Keyring.open(folder.keyring).schedule_deletion(the_key(example), days=30, now_ms=NOW_MS)
+    apply_definition(folder, database, renamed, yes=False, now_ms=NOW_MS)
+    assert state(folder, the_key(example)) == "Enabled"

@@ -23,6 +23,7 @@ from feedgate.gateway.crash import CrashAt, never
 from feedgate.gateway.definition import Definition, DefinitionStore
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.queries import connect_short
+from feedgate.gateway.sealing import DEFAULT_KMS_KEY
 from feedgate.identity import store as identity_store
 from feedgate.identity.store import UserStore
 from feedgate.kms.envelope import KmsKey
@@ -34,10 +35,7 @@ from feedgate.storage import embedded
 from feedgate.storage.embedded import EmbeddedBucket
 from feedgate.telemetry import EventLog
 
-__all__ = ["DEFAULT_KMS_KEY", "Services", "open_database"]
-
-# what encrypts buckets that name no KMS key of their own, as `aws/s3` does on AWS
-DEFAULT_KMS_KEY = "arn:aws:kms:local:000000000000:alias/feedgate"
+__all__ = ["Services", "open_database"]
 
 
 def open_database(folder: DataFolder) -> Database:
