@@ -50,6 +50,9 @@ UPLOAD_BATCH_BYTES: Final = 1024 * 1024  # handed to the worker thread at a time
 UPLOAD_BATCH_PIECES_MAX: Final = 1_024  # or so many pieces, if a client sends tiny ones
 UPLOAD_INLINE_BYTES_MAX: Final = 48 * 1024  # smaller uploads never leave the loop
 UPLOAD_THREADS: Final = 4  # per process; they hash, encrypt and write
+UPLOAD_SHARE_BYTES: Final = 256 * 1024  # each may hold in either way, however much others hold
+UPLOADS_QUEUED_BYTES_MAX: Final = 128 * 1024 * 1024  # per process, on the way to the threads
+UPLOADS_HELD_BYTES_MAX: Final = 128 * 1024 * 1024  # per process, waiting for the bytes before them
 
 # -- the embedded bucket ------------------------------------------------------------------------
 SEGMENT_BYTES: Final = 64 * 1024  # one AES-GCM segment of a part

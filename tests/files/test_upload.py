@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from feedgate.errors import AccessDenied, CouldNot, NoSpace, Unsupported
 from feedgate.files.objects import Buffer
 from feedgate.files.upload import UploadThreads, WriteFile
-from feedgate.limits import UPLOAD_BATCH_BYTES, UPLOAD_QUEUE_BYTES_MAX
+from feedgate.limits import UPLOAD_BATCH_BYTES, UPLOAD_QUEUE_BYTES_MAX, UPLOAD_SHARE_BYTES
 
 
 class MemoryUpload:
@@ -196,6 +196,61 @@ def test_writer_waits_only_above_the_queue_bound() -> None:
         await sender
         await file.close()
         assert len(published.objects[0]) == 40 * len(block)
+
+    running(scenario)
+
+
+def test_all_uploads_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many uploads are open: the bound of the process, and a share of each beyond it."""
+    bound = 8 * UPLOAD_BATCH_BYTES
+    monkeypatch.setattr("feedgate.files.upload.UPLOADS_QUEUED_BYTES_MAX", bound)
+
+    async def scenario() -> None:
+        threads, published, count = UploadThreads(2), Published(), 30
+        uploads = [MemoryUpload() for _ in range(count)]
+        files = [write_file(upload, published, threads=threads) for upload in uploads]
+        block = bytes(UPLOAD_SHARE_BYTES // 2)
+
+        async def send(file: WriteFile) -> None:
+            for number in range(10):
+                await file.write(number * len(block), block)
+                assert threads.held_bytes <= bound + count * (UPLOAD_SHARE_BYTES + len(block))
+
+        for upload in uploads:
+            upload.gate.clear()
+        senders = [asyncio.create_task(send(file)) for file in files]
+        await asyncio.sleep(0.05)
+        assert threads.held_bytes > bound
+        for upload in uploads:
+            upload.gate.set()
+        await asyncio.gather(*senders)
+        for file in files[1:]:
+            await file.close()
+        await files[0].abandon()
+        assert published.objects == [bytes(10 * len(block))] * (count - 1)
+        assert threads.held_bytes == 0
+
+    running(scenario)
+
+
+def test_bytes_of_a_failed_upload_are_given_back() -> None:
+    """After an error nothing of an upload counts any more."""
+
+    async def scenario() -> None:
+        threads, upload = UploadThreads(2), MemoryUpload()
+        upload.fail_at = UPLOAD_BATCH_BYTES
+        file = write_file(upload, Published(), threads=threads)
+
+        async def send() -> None:
+            for number in range(100):
+                await file.write(number * UPLOAD_BATCH_BYTES, bytes(UPLOAD_BATCH_BYTES))
+                await asyncio.sleep(0.01)
+
+        with pytest.raises(NoSpace):
+            await send()
+        with pytest.raises(NoSpace):
+            await file.close()
+        assert threads.held_bytes == 0
 
     running(scenario)
 

@@ -12,6 +12,7 @@ import pytest
 
 from feedgate import errors, limits
 from feedgate.storage import partfiles
+from feedgate.storage import upload as upload_module
 from feedgate.storage.bucket import Upload
 
 INLINE = limits.INLINE_OBJECT_BYTES_MAX - 56
@@ -107,6 +108,40 @@ def test_memory_is_bounded_by_the_window(place: Any) -> None:
     place.database.write_now(lambda tx: place.bucket.publish(tx, staged))
     assert place.get("k") == block * 40
     assert staged.sha256 == hashlib.sha256(block * 40).hexdigest()
+
+
+def test_windows_of_all_uploads_are_bounded_together(place: Any, monkeypatch: Any) -> None:
+    """Above the process's bound each upload holds no more than its share, and reads right."""
+    held = upload_module._held
+    before = held._bytes
+    monkeypatch.setattr(limits, "UPLOADS_HELD_BYTES_MAX", before + 4 * MIB)
+    block = random.Random(1).randbytes(MIB // 8)
+    uploads = [place.bucket.begin_upload(f"k{number}", owner="session") for number in range(8)]
+    for upload in uploads:
+        for number in range(1, 17):  # nothing before offset 128 KiB
+            upload.write(number * len(block), [block])
+        assert held._bytes - before <= 4 * MIB + 8 * (limits.UPLOAD_SHARE_BYTES + len(block))
+    assert held._bytes - before > 4 * MIB
+    uploads.pop().abort()
+    for upload in uploads:
+        upload.write(0, [block])
+        staged = upload.finish()
+        assert staged.sha256 == hashlib.sha256(block * 17).hexdigest()
+    assert held._bytes == before
+
+
+def test_tiny_pieces_of_a_small_upload_are_bounded_too(place: Any, monkeypatch: Any) -> None:
+    """Single bytes out of order cost more than themselves; under pressure they go to a part."""
+    held = upload_module._held
+    before = held._bytes
+    monkeypatch.setattr(limits, "UPLOADS_HELD_BYTES_MAX", before)
+    upload = place.bucket.begin_upload("k", owner="session")
+    for offset in range(4000, 0, -1):
+        upload.write(offset, [b"x"])
+        assert held._bytes - before <= limits.UPLOAD_SHARE_BYTES + 1000
+    upload.write(0, [b"x"])
+    assert upload.finish().sha256 == hashlib.sha256(b"x" * 4001).hexdigest()
+    assert held._bytes == before
 
 
 def test_overwrite_of_what_is_sealed_counts(place: Any) -> None:

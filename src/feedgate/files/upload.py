@@ -9,6 +9,9 @@ Invariants:
 
 - ``queued`` bytes are in the hands of a thread or wait for one; above ``UPLOAD_QUEUE_BYTES_MAX``
   ``write`` suspends, which stops the channel.
+- All uploads of a process together keep ``UPLOADS_QUEUED_BYTES_MAX`` in memory here. Once they do,
+  each hands over at ``UPLOAD_SHARE_BYTES`` and waits until that is written; a pause ends with the
+  upload's own job, so none waits for another client.
 - At most one job of an upload runs; ``abort`` is called only when none runs.
 - What went wrong is remembered and raised by ``close``; nothing is published after it.
 - Once ``close`` has begun it runs to its end, even if whoever awaited it is gone: the client had
@@ -30,7 +33,9 @@ from feedgate.limits import (
     UPLOAD_BATCH_PIECES_MAX,
     UPLOAD_INLINE_BYTES_MAX,
     UPLOAD_QUEUE_BYTES_MAX,
+    UPLOAD_SHARE_BYTES,
     UPLOAD_THREADS,
+    UPLOADS_QUEUED_BYTES_MAX,
 )
 
 __all__ = ["Run", "UploadThreads", "WriteFile", "upload_threads"]
@@ -55,10 +60,14 @@ class Run:
 
 
 class UploadThreads:
-    """The few threads that write the uploads of this process, and how many uploads are open."""
+    """The few threads that write the uploads of this process, and what these have in memory.
+
+    ``held_bytes`` is what all open uploads have collected and queued; counted in the event loop.
+    """
 
     def __init__(self, threads: int = UPLOAD_THREADS) -> None:
         self.open_uploads = 0
+        self.held_bytes = 0
         self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
 
@@ -68,6 +77,11 @@ class UploadThreads:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="upload")
         return self._executor
+
+    @property
+    def is_full(self) -> bool:
+        """Whether uploads must get by with their share."""
+        return self.held_bytes > UPLOADS_QUEUED_BYTES_MAX
 
 
 _process_threads = UploadThreads()
@@ -135,7 +149,8 @@ class WriteFile:
     async def write(self, offset: int, data: Buffer | Sequence[Buffer]) -> None:
         """Take bytes at ``offset``; they belong to the upload from now on.
 
-        Suspends only when the threads lag by more than ``UPLOAD_QUEUE_BYTES_MAX``.
+        Suspends only when the threads lag by more than ``UPLOAD_QUEUE_BYTES_MAX``, or memory for
+        all uploads is used up.
 
         Raises:
             Unsupported: the first bytes do not begin at 0 though the object exists and was opened
@@ -161,9 +176,11 @@ class WriteFile:
         if self._upload is None:
             return
         self._collect(offset, pieces, size)
-        if self._buffered >= UPLOAD_BATCH_BYTES or self._pieces >= UPLOAD_BATCH_PIECES_MAX:
+        is_full = self._threads.is_full
+        batch = UPLOAD_SHARE_BYTES if is_full else UPLOAD_BATCH_BYTES
+        if self._buffered >= batch or self._pieces >= UPLOAD_BATCH_PIECES_MAX:
             self._hand_over()
-            while self._queued > UPLOAD_QUEUE_BYTES_MAX:
+            while self._queued > (0 if self._threads.is_full else UPLOAD_QUEUE_BYTES_MAX):
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
 
@@ -187,6 +204,7 @@ class WriteFile:
         run.size += size
         self._buffered += size
         self._pieces += len(pieces)
+        self._threads.held_bytes += size + len(pieces) * _PIECE_OVERHEAD_BYTES
 
     def _hand_over(self) -> None:
         self._spilled = True
@@ -205,18 +223,22 @@ class WriteFile:
 
     def _job_done(self, job: asyncio.Future[None], bytes_in_job: int) -> None:
         self._job = None
-        self._queued -= bytes_in_job
+        self._release(bytes_in_job)
         error = None if job.cancelled() else job.exception()
         if error is not None and self._error is None:
             assert isinstance(error, Exception)
             self._error = error
         if self._error is not None:
-            self._queued = 0
+            self._release(self._queued)
             self._waiting = []
         if self._waiting:
             self._start_job()
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
+
+    def _release(self, queued: int) -> None:
+        self._queued -= queued
+        self._threads.held_bytes -= queued
 
     def _write_runs(self, runs: Sequence[Run]) -> None:
         assert self._upload is not None
@@ -313,6 +335,11 @@ class WriteFile:
         if not self._ended:
             self._ended = True
             self._threads.open_uploads -= 1
+            self._release(self._queued)
+            self._threads.held_bytes -= self._buffered + self._pieces * _PIECE_OVERHEAD_BYTES
+            self._buffered = self._pieces = 0
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
             self._on_end(self)
 
 

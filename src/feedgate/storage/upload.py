@@ -7,6 +7,8 @@ Invariants:
 - From then on there is a row in ``upload`` (owner, lease, wrapped data key) before there is a file.
 - Bytes are appended to the one open part, whatever their offset; the extents say where they belong.
   So nothing sealed is ever sealed again. The window in memory makes nearly every upload sequential.
+- What all uploads of a process hold for reordering is bounded: above ``UPLOADS_HELD_BYTES_MAX`` an
+  upload that holds more than its share appends what it holds, as if its own window were full.
 - The first error is final: a part that failed half-way cannot be trusted to continue.
 """
 
@@ -57,6 +59,25 @@ class Surroundings:
         """The encryption context of an object's data key."""
         enabled = self.bucket_key_enabled if bucket_key is None else bucket_key
         return s3_encryption_context(self.arn, key, bucket_key_enabled=enabled)
+
+
+class _Held:
+    """What the uploads of this process hold in their windows, in bytes of cost."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_full(self) -> bool:
+        return self._bytes > limits.UPLOADS_HELD_BYTES_MAX
+
+    def change(self, by: int) -> None:
+        with self._lock:
+            self._bytes += by
+
+
+_held = _Held()
 
 
 class _Sync:
@@ -156,6 +177,7 @@ class EmbeddedUpload:
         self._owner = owner
         self._metadata = dict(metadata)
         self._window = Window()
+        self._counted = 0  # of the window's cost, in what the process holds
         self._extents = ExtentMap()
         self._sha256 = hashlib.sha256()
         self._next = 0  # where the bytes appended last end: what continues them is not held
@@ -187,11 +209,12 @@ class EmbeddedUpload:
             raise Unsupported(f"{offset - self.size} bytes before offset {offset} were left out")
         with _Final(self):
             self._write(offset, end, pieces)
+        self._count_held()
         self.size = max(self.size, end)
 
     def _write(self, offset: int, end: int, pieces: Sequence[Buffer]) -> None:
         if self._part is None:
-            if max(self.size, end) <= _INLINE_BYTES and self._window.cost < _WINDOW:
+            if max(self.size, end) <= _INLINE_BYTES and not self._window_is_full():
                 self._hold(offset, pieces)
                 return
             self._part = self._begin_part()
@@ -202,9 +225,18 @@ class EmbeddedUpload:
             self._hold(offset, pieces)
         if self._window:
             self._drain()
-            if self._window.cost > _WINDOW:
+            if self._window_is_full():
                 self._flush_window()
         self._renew_lease()
+
+    def _window_is_full(self) -> bool:
+        cost = self._window.cost
+        return cost > _WINDOW or (cost > limits.UPLOAD_SHARE_BYTES and _held.is_full)
+
+    def _count_held(self) -> None:
+        if self._window.cost != self._counted:
+            _held.change(self._window.cost - self._counted)
+            self._counted = self._window.cost
 
     def _hold(self, offset: int, pieces: Sequence[Buffer]) -> None:
         for piece in pieces:
@@ -288,6 +320,7 @@ class EmbeddedUpload:
         with _Final(self):
             part = self._part
             row = self._finish_inline() if part is None else self._finish_part(part)
+        self._count_held()
         return StagedObject(
             bucket=row.info.bucket,
             key=row.info.key,
@@ -353,7 +386,7 @@ class EmbeddedUpload:
     def abort(self) -> None:
         """Forget the bytes, unless they were published. Idempotent; never raises."""
         self._over = True
-        self._window = Window()
+        self._drop_window()
         part, self._part = self._part, None
         leased, self._lease_until_ms = self._lease_until_ms, 0
         try:
@@ -371,7 +404,11 @@ class EmbeddedUpload:
 
     def _fail(self, error: FeedgateError) -> None:
         self._failed = error
+        self._drop_window()
+
+    def _drop_window(self) -> None:
         self._window = Window()
+        self._count_held()
 
 
 _WINDOW: Final = limits.REORDER_WINDOW_BYTES
