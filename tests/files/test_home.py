@@ -457,6 +457,55 @@ def test_directory_is_not_a_file_and_a_file_not_a_directory(site: Site) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("path", ["/orders", "/orders/", "/orders/.", "/made", "/new/", "/new/."])
+@pytest.mark.parametrize("can_list", [True, False])
+def test_a_file_never_hides_a_directory(site: Site, path: str, can_list: bool) -> None:
+    """Neither an upload nor a rename puts a file where a directory is, or is named."""
+    role = site.everything if can_list else site.everything[1:]
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/orders/a")
+        await put(home, "/other")
+        await home.mkdir(b"/made")
+        limited = site.home(role=role)
+        with pytest.raises(Conflict):
+            await limited.open_write(path.encode())
+        with pytest.raises(Conflict):
+            await limited.rename(b"/other", path.encode())
+        assert await names(home) == ["made/", "orders/", "other"]
+        assert await names(home, "/orders") == ["a"]
+
+    asyncio.run(scenario())
+
+
+def test_a_file_beside_a_prefix_can_be_replaced(site: Site) -> None:
+    """Another tool's ``a`` beside ``a/b`` hides already, and stays a file that can be written."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"1")
+        await put(home, "/a/b", b"2")
+        await put(home, "/a", b"3")
+        assert await get(home, "/a") == b"3"
+
+    asyncio.run(scenario())
+
+
+def test_who_may_not_write_learns_no_directory(site: Site) -> None:
+    """A refused upload shows at CLOSE whether or not a directory is there."""
+
+    async def scenario() -> None:
+        await put(site.home(), "/orders/a")
+        home = site.home(role=())
+        for path in (b"/orders", b"/nothing"):
+            file = await home.open_write(path)
+            with pytest.raises(AccessDenied):
+                await file.close()
+
+    asyncio.run(scenario())
+
+
 def test_root_exists_in_an_empty_bucket(site: Site) -> None:
     """A new supplier's first `ls` shows an empty directory, never an error."""
 

@@ -125,6 +125,14 @@ class GuardedBucket:
         self._ask("begin_upload", key)
         return self._bucket.begin_upload(key, owner=owner, metadata=metadata)
 
+    def would_hide(self, key: str) -> bool:
+        """Whether an object at ``key`` would be new and hide what lies under ``key/``.
+
+        Not judged: for who was allowed to write ``key``, and to tell him no more than that.
+        """
+        under = self._bucket.list(f"{key}/", max_keys=1).objects
+        return bool(under) and self._bucket.head(key) is None
+
     def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:
         """Make a staged object visible, if it may still be written.
 

@@ -88,7 +88,7 @@ class Landings:
         Raises:
             AccessDenied: the judge refuses to read, write or delete.
             NotFound: there is no such object.
-            Conflict: the target exists.
+            Conflict: the target exists, or is a directory.
         """
         landing_id = self._new_id()
 
@@ -96,6 +96,8 @@ class Landings:
             if exists_in(tx, bucket, target):
                 raise Conflict(f"`{path}` exists already")
             info = bucket.move(tx, source, target)
+            if bucket.would_hide(target):
+                raise Conflict(f"`{path}` is a directory")
             origin = origin_of_object(tx, info.object_id)
             record_landing(tx, self._landing(landing_id, info, path, "rename", origin))
             self.crash_at("landing-before-commit")

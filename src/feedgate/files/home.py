@@ -173,11 +173,11 @@ class HomeDirectory:
 
         Raises:
             NotFound: no mapping covers the path, or there is no object and ``create`` is not set.
-            Conflict: it is a directory of the mapping, or exists and ``exclusive`` is set.
+            Conflict: it is a directory, or exists and ``exclusive`` is set.
             Unsupported: ``append``.
             NoSpace: too little space is left.
         """
-        found = self._file(path)
+        found = self._file_name(path)
         bucket = self._bucket(found)
         if append:
             raise Unsupported("appending to an object is not supported")
@@ -198,6 +198,9 @@ class HomeDirectory:
             )
         except AccessDenied as denied:
             refusal = denied
+        if upload is not None and bucket.would_hide(found.key):
+            upload.abort()
+            raise Conflict(f"`{found.path}` is a directory")
         file = WriteFile(
             s3_path=found.s3_path,
             upload=upload,
@@ -248,10 +251,10 @@ class HomeDirectory:
 
         Raises:
             NotFound, AccessDenied.
-            Conflict: the new name exists, or one of the two is a directory of the mapping.
+            Conflict: the new name exists or is a directory, or the old one is of the mapping.
             Unsupported: the old name is a directory, or the two lie in different buckets.
         """
-        source, target = self._file(old), self._file(new)
+        source, target = self._file(old), self._file_name(new)
         if source.bucket != target.bucket:
             raise Unsupported("renaming from one bucket to another is not supported")
         bucket = self._bucket(source)
@@ -361,6 +364,13 @@ class HomeDirectory:
         found = self._mapping.resolve(path)
         if isinstance(found, Virtual) or (found.is_root and not found.is_file):
             raise Conflict(f"`{found.path}` is a directory of the mapping")
+        return found
+
+    def _file_name(self, path: bytes) -> Mapped:
+        """Where a file of that name will lie; what ends as only a directory can is refused."""
+        found = self._file(path)
+        if path.rpartition(b"/")[2] in (b"", b".", b".."):
+            raise Conflict(f"`{found.path}` is named as a directory")
         return found
 
     def _bucket(self, found: Mapped) -> GuardedBucket:
