@@ -494,3 +494,14 @@ class TestKeys:
         with pytest.raises(errors.NotFound):
             form.commit(lambda tx: form.bucket.move(tx, key, "other"))
         assert form.bucket.list(key or "\udc80").objects == ()
+
+
+def test_holds_below_agrees_with_a_listing(form: Form) -> None:
+    """What lies under a prefix is told as a listing tells it, not what begins alike."""
+    for key in ("d/a", "e", "e-f", "g0", "h/"):
+        form.write(key, b"x")
+    for prefix in ("d/", "e/", "g/", "h/", "d", "z/", "k" * 1024 + "/"):
+        assert form.bucket.holds_below(prefix) == bool(form.bucket.list(prefix).objects), prefix
+    form.commit(lambda tx: form.bucket.delete(tx, "d/a"))
+    assert not form.bucket.holds_below("d/")
+    assert not form.neighbour.holds_below("h/")

@@ -130,8 +130,7 @@ class GuardedBucket:
 
         Not judged: for who was allowed to write ``key``, and to tell him no more than that.
         """
-        under = self._bucket.list(f"{key}/", max_keys=1).objects
-        return bool(under) and self._bucket.head(key) is None
+        return self._bucket.holds_below(f"{key}/") and self._bucket.head(key) is None
 
     def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:
         """Make a staged object visible, if it may still be written.

@@ -115,6 +115,10 @@ class Bucket(Protocol):
         """As ``head``, seeing what the transaction and those committed with it have written."""
         ...
 
+    def holds_below(self, prefix: str) -> bool:
+        """Whether any key starts with ``prefix``, which is not empty; cheaper than a listing."""
+        ...
+
     def list(
         self,
         prefix: str = "",

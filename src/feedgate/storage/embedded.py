@@ -77,6 +77,11 @@ class EmbeddedBucket:
         name = index.key_bytes_if_any(key)
         return index.current_info(tx.execute, self.name, name) if name else None
 
+    def holds_below(self, prefix: str) -> bool:
+        """Whether any key starts with ``prefix``, which is not empty."""
+        name = index.key_bytes_if_any(prefix)
+        return name is not None and index.holds_below(self._store.database.read, self.name, name)
+
     def list(
         self,
         prefix: str = "",

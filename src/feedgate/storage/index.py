@@ -28,6 +28,7 @@ __all__ = [
     "current_info",
     "current_row",
     "etag_of",
+    "holds_below",
     "insert_version",
     "key_bytes",
     "key_bytes_if_any",
@@ -188,6 +189,10 @@ _ROW = (
 _SELECT = f"SELECT {_INFO} FROM object_version"  # noqa: S608 - constants
 _CURRENT = f"SELECT {_ROW} WHERE bucket = ? AND key = ? AND is_current = 1"
 _HEAD = _SELECT + " WHERE bucket = ? AND key = ? AND is_current = 1"
+_BELOW = (
+    "SELECT 1 FROM object_version WHERE bucket = ? AND key >= ? AND key < ? AND is_current = 1"
+    " LIMIT 1"
+)
 _IDENTITY = f"SELECT {_ROW} WHERE object_id = ? AND version_id = ? AND bucket = ?"
 
 Reads = Callable[[str, tuple[Any, ...]], list[Row]]
@@ -203,6 +208,11 @@ def current_info(read: Reads, bucket: str, key: bytes) -> ObjectInfo | None:
     """As ``current_row``, without what only a reader needs."""
     rows = read(_HEAD, (bucket, key))
     return _info(rows[0]) if rows else None
+
+
+def holds_below(read: Reads, bucket: str, prefix: bytes) -> bool:
+    """Whether any key starts with ``prefix``: one index seek."""
+    return bool(read(_BELOW, (bucket, prefix, _after_all(prefix))))
 
 
 def version_row(read: Reads, bucket: str, object_id: str, version_id: str) -> VersionRow | None:
