@@ -13,6 +13,10 @@ SFTP_PACKET_BYTES_MAX: Final = 256 * 1024  # OpenSSH's SFTP_MAX_MSG_LENGTH
 SFTP_READ_BYTES_MAX: Final = 255 * 1024  # OpenSSH's limits@openssh.com answer
 SFTP_WRITE_BYTES_MAX: Final = 255 * 1024
 SFTP_HANDLES_MAX: Final = 1_000  # per SFTP session; Erlang's max_handles after its CVE
+OPEN_HANDLES_MAX: Final = 4_096  # per process; a connection may have a quarter of them
+OPEN_HANDLES_MIN: Final = 32  # however few descriptors there are
+DESCRIPTORS_WANTED: Final = 16_384  # for handles, connections and the rest; the system may say less
+DESCRIPTORS_OWN: Final = 256  # database, logs, directories: not for handles
 SFTP_PATH_BYTES_MAX: Final = 4_096  # Linux PATH_MAX
 SFTP_CHANNELS_MAX: Final = 10  # per connection, as AWS Transfer documents
 READDIR_NAMES_MAX: Final = 128  # names in one reply
@@ -93,6 +97,7 @@ HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed use
 
 # -- policies -----------------------------------------------------------------------------------
 POLICY_BINDINGS_MAX: Final = 256  # matchers kept per pattern with variables
+OUTCOMES_KEPT_MAX: Final = 256  # per principal, action and shape of request; dropped when full
 DECISIONS_KEPT_MAX: Final = 8_192  # memoised per principal; dropped together when full
 POLICY_CHARS_MAX: Final = {  # IAM quotas, white space not counted; S3 and KMS: bytes
     "identity": 10_240,

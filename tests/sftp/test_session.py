@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +25,13 @@ def sftp(door: Any) -> RawSftp:
     door.store.files[b"/a.csv"] = b"0123456789"
     door.store.directories.add(b"/box")
     session: RawSftp = door.raw().sftp()
+    session.init()
+    return session
+
+
+def begun(transport: RawTransport) -> RawSftp:
+    """A further session on a connection."""
+    session = transport.sftp()
     session.init()
     return session
 
@@ -282,6 +289,46 @@ def test_handles_are_bounded(door: Any, sftp: RawSftp) -> None:
     assert sftp.close_handle(handles[500])[0] == 0
     assert sftp.request(11, text(b"/")).type == 102
     assert len(set(handles)) == SFTP_HANDLES_MAX
+
+
+def test_handles_of_a_connection_are_bounded_over_its_channels(
+    make_door: Callable[..., Any],
+) -> None:
+    """A quarter of the process's handles for one connection, whatever channels it opens."""
+    door = make_door(handles_max=20)
+    transport = door.raw()
+    channels = [begun(transport), begun(transport)]
+    handles = [channels[number % 2].request(11, text(b"/")).handle for number in range(5)]
+    for channel in channels:
+        assert channel.request(11, text(b"/")).status == (4, b"Failure")
+        assert channel.request(3, text(b"/x"), u32(2 | 8), NO_ATTRIBUTES).status == (4, b"Failure")
+    assert channels[0].close_handle(handles[0])[0] == 0
+    assert channels[1].request(11, text(b"/")).type == 102
+
+
+def test_handles_of_all_connections_are_bounded(make_door: Callable[..., Any]) -> None:
+    """When the process has no more, OPEN fails; the end of a connection gives its handles back."""
+    door = make_door(handles_max=8)
+    transports = [door.raw() for _ in range(5)]
+    sessions = [begun(transport) for transport in transports]
+    for session in sessions[:4]:
+        for _ in range(2):
+            assert session.open_write()
+    refused = sessions[4].request(3, text(b"/x"), u32(2 | 8), NO_ATTRIBUTES)
+    assert refused.status == (4, b"Failure")
+    transports[0].close()
+    door.wait_for(lambda: sum(upload.abandons for upload in door.store.uploads) == 2)
+    assert sessions[4].open_write()
+
+
+def test_an_open_that_fails_takes_no_handle(make_door: Callable[..., Any]) -> None:
+    """A refused OPEN gives its place back."""
+    door = make_door(handles_max=4)
+    session = begun(door.raw())
+    for _ in range(3):
+        missing = session.request(3, text(b"/missing"), u32(1), NO_ATTRIBUTES)
+        assert missing.status[0] == 2
+    assert session.open_write()
 
 
 def test_refusals_of_the_judge_show_where_aws_shows_them(door: Any, sftp: RawSftp) -> None:

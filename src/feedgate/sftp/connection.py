@@ -17,6 +17,7 @@ import asyncssh
 
 from feedgate.files.home import HomeDirectory, SessionContext
 from feedgate.identity.users import GatewayUser
+from feedgate.limits import SFTP_HANDLES_MAX
 from feedgate.sftp.authentication import Authenticator, Identity
 from feedgate.sftp.channel import SftpChannel
 from feedgate.sftp.events import ConnectionEvents, SessionEvents
@@ -27,6 +28,7 @@ from feedgate.sftp.gaps import (
     no_common_algorithm,
     refuse_environment,
 )
+from feedgate.sftp.handles import HandleRoom
 from feedgate.sftp.session import SftpSession
 from feedgate.sftp.transport import WIRE, Wire
 
@@ -63,6 +65,7 @@ class Surroundings:
     banner: str | None
     signature_algorithms: frozenset[bytes]
     channels_max: int
+    room: HandleRoom
     window_bytes: int
     packet_bytes: int
     fast: bool
@@ -92,6 +95,8 @@ class SshServer(asyncssh.SSHServer):
         self.identity: Identity | None = None
         self.session_id = secrets.token_hex(8)
         self.channels: set[SftpChannel] = set()
+        in_all = surroundings.room.handles_max
+        self._room = HandleRoom(min(SFTP_HANDLES_MAX, max(1, in_all // 4)), surroundings.room)
         self.active_at = asyncio.get_running_loop().time()
         self._events = surroundings.events.with_fields(session_id=self.session_id)
 
@@ -240,7 +245,8 @@ class SshServer(asyncssh.SSHServer):
             server_id=self._around.server_id,
         )
         home = self._around.login.open_home(context)
-        return SftpSession(home, SessionEvents(self._events), now=self._around.now)
+        events = SessionEvents(self._events)
+        return SftpSession(home, events, room=self._room, now=self._around.now)
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -2,18 +2,19 @@
 
 A handle is four bytes that are never used twice in a session. An upload's handle has three ends:
 ``close`` (the client said CLOSE), a refused ``close``, and ``abandon`` (every other end).
+
+A handle takes a place of its connection, and with it one of the process; both are bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from feedgate.errors import CouldNot
 from feedgate.files.home import Directory, Entry, ReadFile, WriteFile
-from feedgate.limits import SFTP_HANDLES_MAX
 
-__all__ = ["Download", "Handle", "Handles", "Listing", "Upload"]
+__all__ = ["Download", "Handle", "HandleRoom", "Handles", "Listing", "Upload"]
 
 
 @dataclass(slots=True)
@@ -46,10 +47,37 @@ class Listing:
 Handle = Upload | Download | Listing
 
 
-class Handles:
-    """At most ``SFTP_HANDLES_MAX`` of them."""
+class HandleRoom:
+    """Places for handles: ``handles_max`` of them, each taking one of ``within`` too."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_taken", "_within", "handles_max")
+
+    def __init__(self, handles_max: int, within: HandleRoom | None = None) -> None:
+        self.handles_max = handles_max
+        self._taken = 0
+        self._within = within
+
+    def take(self) -> None:
+        """Take a place. Raises ``CouldNot`` when none is left."""
+        if self._taken >= self.handles_max:
+            raise CouldNot(f"more than {self.handles_max} handles are open")
+        if self._within is not None:
+            self._within.take()
+        self._taken += 1
+
+    def give_back(self) -> None:
+        """Give a place back that was taken."""
+        assert self._taken > 0
+        self._taken -= 1
+        if self._within is not None:
+            self._within.give_back()
+
+
+class Handles:
+    """Those of one session, in a room that it may share with others."""
+
+    def __init__(self, room: HandleRoom) -> None:
+        self.room = room
         self._open: dict[bytes, Handle] = {}
         self._next = 0
 
@@ -59,13 +87,18 @@ class Handles:
     def __iter__(self) -> Iterator[Handle]:
         return iter(self._open.values())
 
-    def require_room(self) -> None:
-        """Raises ``CouldNot`` when no handle is left: asked before anything is opened."""
-        if len(self._open) >= SFTP_HANDLES_MAX:
-            raise CouldNot(f"more than {SFTP_HANDLES_MAX} handles are open")
+    async def add(self, opening: Callable[[], Awaitable[Handle]]) -> bytes:
+        """Open something once there is a place for it; its handle's name on the wire.
 
-    def add(self, handle: Handle) -> bytes:
-        """Its name on the wire."""
+        Raises:
+            CouldNot: there is none, and so nothing was opened; or what ``opening`` raises.
+        """
+        self.room.take()
+        try:
+            handle = await opening()
+        except BaseException:
+            self.room.give_back()
+            raise
         name = self._next.to_bytes(4, "big")
         self._next += 1
         self._open[name] = handle
@@ -82,13 +115,13 @@ class Handles:
         """As ``get``; the handle is gone afterwards."""
         handle = self.get(name)
         del self._open[name]
+        self.room.give_back()
         return handle
 
-    def pop_all(self) -> list[Handle]:
-        """Everything that is still open; nothing is afterwards."""
-        handles = list(self._open.values())
-        self._open.clear()
-        return handles
+    def pop_each(self) -> Iterator[Handle]:
+        """Everything that is still open, one after another; nothing is afterwards."""
+        while self._open:
+            yield self.pop(next(iter(self._open)))
 
     @property
     def transfers(self) -> int:

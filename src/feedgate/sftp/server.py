@@ -32,8 +32,10 @@ from feedgate.limits import (
 )
 from feedgate.sftp import fastpath
 from feedgate.sftp.connection import Login, SshServer, Surroundings
+from feedgate.sftp.descriptors import handles_that_fit, raise_descriptor_limit
 from feedgate.sftp.events import ConnectionEvents
 from feedgate.sftp.gaps import require_safe_groups, require_version
+from feedgate.sftp.handles import HandleRoom
 from feedgate.sftp.memory import keep_freed_memory
 from feedgate.sftp.policies import SecurityPolicy, security_policy
 from feedgate.sftp.transport import ConnectionFactory, PlainWire, Tunnel, Wire
@@ -50,7 +52,8 @@ class SftpDoor:
 
     ``host_keys`` are private keys in OpenSSH's PEM form. ``server_version`` is what follows
     ``SSH-2.0-`` in the first line (AWS Transfer's is ``AWS_SFTP_1.2``). ``banner`` is the text
-    shown before authentication. ``on_event`` sees each CLOSE, as the log does. ``fast`` allows the
+    shown before authentication. ``on_event`` sees each CLOSE, as the log does. ``handles_max`` are
+    those of all connections together, by default as many as descriptors allow. ``fast`` allows the
     fast path where asyncssh is a version that it was tested with.
     """
 
@@ -69,6 +72,7 @@ class SftpDoor:
         idle_timeout_s: float = IDLE_TIMEOUT_S,
         connections_max: int = CONNECTIONS_MAX,
         channels_max: int = SFTP_CHANNELS_MAX,
+        handles_max: int | None = None,
         fast: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -84,6 +88,7 @@ class SftpDoor:
         self._idle_timeout_s = idle_timeout_s
         self._connections_max = connections_max
         self._channels_max = channels_max
+        self._handles_max = handles_max
         self._wire: Callable[[ConnectionFactory], Wire] = PlainWire
         self._fast = fast
         self._now = now
@@ -110,6 +115,7 @@ class SftpDoor:
         require_version()
         require_safe_groups()
         keep_freed_memory()
+        descriptors = raise_descriptor_limit()
         policy = self._policy()
         if self._fast and not fastpath.available():
             self._log.warning("transfers are slower", reason=f"asyncssh {asyncssh.__version__}")
@@ -124,6 +130,7 @@ class SftpDoor:
             banner=self._banner,
             signature_algorithms=frozenset(name.encode() for name in policy.key_algorithms),
             channels_max=self._channels_max,
+            room=HandleRoom(self._handles_max or handles_that_fit(descriptors)),
             window_bytes=CHANNEL_WINDOW_BYTES,
             packet_bytes=CHANNEL_PACKET_BYTES,
             fast=self._fast,

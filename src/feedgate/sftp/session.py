@@ -19,7 +19,6 @@ from feedgate.errors import CouldNot, FeedgateError, NotFound, Unsupported
 from feedgate.files.home import Entry, HomeDirectory
 from feedgate.limits import (
     OBJECT_BYTES_MAX,
-    SFTP_HANDLES_MAX,
     SFTP_NAMES_BYTES_MAX,
     SFTP_PACKET_BYTES_MAX,
     SFTP_PATH_BYTES_MAX,
@@ -29,7 +28,7 @@ from feedgate.limits import (
 from feedgate.sftp import packets, status
 from feedgate.sftp.attributes import decode_attributes, encode_attributes, encode_name
 from feedgate.sftp.events import SessionEvents
-from feedgate.sftp.handles import Download, Handles, Listing, Upload
+from feedgate.sftp.handles import Download, HandleRoom, Handles, Listing, Upload
 from feedgate.sftp.packets import Fields, MalformedError, Request, string
 
 __all__ = ["OPERATIONS", "Operation", "SftpSession"]
@@ -66,12 +65,17 @@ class SftpSession:
     """One SFTP session of a user. Speaks packets; knows nothing of SSH."""
 
     def __init__(
-        self, home: HomeDirectory, events: SessionEvents, *, now: Callable[[], float]
+        self,
+        home: HomeDirectory,
+        events: SessionEvents,
+        *,
+        room: HandleRoom,
+        now: Callable[[], float],
     ) -> None:
         self._home = home
         self._events = events
         self._now = now
-        self._handles = Handles()
+        self._handles = Handles(room)
         self._began = False
 
     @property
@@ -106,7 +110,7 @@ class SftpSession:
 
     async def end(self) -> None:
         """The channel is gone: abandon uploads, close the rest, close the home. Never raises."""
-        for handle in self._handles.pop_all():
+        for handle in self._handles.pop_each():
             try:
                 if isinstance(handle, Upload):
                     await handle.file.abandon()
@@ -144,22 +148,25 @@ class SftpSession:
             text = f"Cannot open file in mode: {mode}"
             self._events.refused_open(self._home.s3_path(path), mode, text)
             return packets.status_reply(request.request_id, status.OP_UNSUPPORTED, text)
-        self._handles.require_room()
-        handle: Upload | Download
-        if reads:
-            download = await self._home.open_read(path)
-            handle = Download(download, download.s3_path)
-        else:
-            upload = await self._home.open_write(
-                path,
-                create=bool(flags & _PFLAG_CREATE),
-                truncate=bool(flags & _PFLAG_TRUNCATE),
-                exclusive=bool(flags & _PFLAG_EXCLUSIVE),
-                append=bool(flags & _PFLAG_APPEND),
-            )
-            handle = Upload(upload, upload.s3_path)
-        self._events.open(handle, mode)
-        return packets.handle_reply(request.request_id, self._handles.add(handle))
+
+        async def open_file() -> Upload | Download:
+            handle: Upload | Download
+            if reads:
+                download = await self._home.open_read(path)
+                handle = Download(download, download.s3_path)
+            else:
+                upload = await self._home.open_write(
+                    path,
+                    create=bool(flags & _PFLAG_CREATE),
+                    truncate=bool(flags & _PFLAG_TRUNCATE),
+                    exclusive=bool(flags & _PFLAG_EXCLUSIVE),
+                    append=bool(flags & _PFLAG_APPEND),
+                )
+                handle = Upload(upload, upload.s3_path)
+            self._events.open(handle, mode)
+            return handle
+
+        return packets.handle_reply(request.request_id, await self._handles.add(open_file))
 
     async def _close(self, request: Request) -> bytes:
         handle = self._handles.pop(Fields(request.body).string())
@@ -268,10 +275,12 @@ class SftpSession:
 
     async def _opendir(self, request: Request) -> bytes:
         path = _path(Fields(request.body))
-        self._handles.require_room()
-        directory = await self._home.open_directory(path)
-        handle = Listing(directory, directory.s3_path)
-        return packets.handle_reply(request.request_id, self._handles.add(handle))
+
+        async def open_directory() -> Listing:
+            directory = await self._home.open_directory(path)
+            return Listing(directory, directory.s3_path)
+
+        return packets.handle_reply(request.request_id, await self._handles.add(open_directory))
 
     async def _readdir(self, request: Request) -> bytes:
         handle = self._handles.get(Fields(request.body).string())
@@ -304,7 +313,7 @@ class SftpSession:
             SFTP_PACKET_BYTES_MAX,
             SFTP_READ_BYTES_MAX,
             SFTP_WRITE_BYTES_MAX,
-            SFTP_HANDLES_MAX,
+            self._handles.room.handles_max,
         )
         body = b"".join(value.to_bytes(8, "big") for value in values)
         return packets.extended_reply(request.request_id, body)
