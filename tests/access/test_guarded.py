@@ -231,3 +231,34 @@ def test_upload_only_recipe(site: Any) -> None:
     assert bucket.list("bob/", delimiter="/").objects
     with pytest.raises(AccessDenied, match="is denied: Deny in"):
         bucket.open("bob/a")
+
+
+def test_a_former_kms_key_is_asked_of_iam(site: Any, names: Any) -> None:
+    """An object under a KMS key that left the stack opens to the root, and to a role that names it.
+
+    As on AWS, where the key exists on: a policy that names only the bucket's new key is no help.
+    """
+    from dataclasses import replace
+
+    former = names["spare_key"]
+    site.put("bob/old", b"old", kms_key_arn=former)
+    use_former = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": former}
+    for statements, allowed in (((), False), ((use_former,), True)):
+        site.role = (*names["s3_role"], *statements)
+        site.session = (*names["s3_session"], *statements)
+        judge = site.judge()
+        stack = judge.stack
+        kept = {arn: key for arn, key in stack.kms_keys.items() if arn != former}
+        judge.take_up(replace(stack, kms_keys=kept))
+        bucket = site.bucket(site.supplier(judge), judge)
+        if allowed:
+            reader = bucket.open("bob/old")
+            assert reader is not None
+            reader.close()
+        else:
+            with pytest.raises(AccessDenied) as caught:
+                bucket.open("bob/old")
+            assert caught.value.decision.request.resource == former
+        reader = site.bucket(Operator(stack.account, "me"), judge).open("bob/old")
+        assert reader is not None
+        reader.close()

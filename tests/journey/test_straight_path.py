@@ -127,14 +127,22 @@ def test_host_keys_are_kept(gateway: Any) -> None:
 
 
 def test_contents_are_nowhere_in_clear(running: Any) -> None:
-    """A canary in an uploaded file is in no file of the data folder: small, large or loaded."""
+    """A canary in an uploaded file is in no file of the data folder: small, large, loaded or
+    quoted by an error, which only the receipt shows.
+    """
     canary = "CANARY-7f3a-PLAINTEXT"
     (running.folder / "small.txt").write_text(canary * 10)
     (running.folder / "large.txt").write_text((canary + "\n") * 100_000)
     (running.folder / "rows.csv").write_text(GOOD.replace("Ada", canary))
-    done = running.sftp("put small.txt", "put large.txt", "put rows.csv orders/rows.csv")
+    (running.folder / "bad.csv").write_text(BAD.replace("many", canary))
+    done = running.sftp(
+        "put small.txt",
+        "put large.txt",
+        "put rows.csv orders/rows.csv",
+        "put bad.csv orders/bad.csv",
+    )
     assert done.returncode == 0
-    running.wait_for_loads(1)
+    running.wait_for_loads(2)
     assert running.rows("SELECT count(*) FROM orders WHERE customer LIKE 'CANARY%'")[0][0] in (
         1,
         "1",
@@ -145,7 +153,50 @@ def test_contents_are_nowhere_in_clear(running: Any) -> None:
         if path.is_file() and canary.encode() in path.read_bytes()
     ]
     assert found == []
+    [bad] = [item for item in running.receipts() if item["path"] == "/orders/bad.csv"]
+    assert canary in bad["loads"][0]["errors"][0]["message"]
+    shown = running.feedgate("receipt", "show", bad["landing_id"]).stdout
+    assert canary in shown
     assert running.stop() == 0
+    # without the KMS key, positions and the reason
+    keyring = running.data / "keyring.json"
+    keyring.write_text(keyring.read_text().replace('"Enabled"', '"Disabled"'))
+    shown = running.feedgate("receipt", "show", bad["landing_id"]).stdout
+    assert "line 3, character" in shown
+    assert "the texts are sealed under a key that cannot be used" in shown
+    assert canary not in shown
+
+
+def test_a_renamed_kms_key_bricks_nothing(running: Any) -> None:
+    """With another KMS key in the template the old rows and objects stay, new ones come, restarts
+    work; a supplier reads old objects once policies name their KMS key, as on AWS.
+    """
+    (running.folder / "good.csv").write_text(GOOD)
+    assert running.sftp("put good.csv orders/old.csv").returncode == 0
+    running.wait_for_loads(1)
+    [old] = running.receipts()
+    for path in [*running.stack.rglob("*.*sonnet"), running.stack / "policy.txt"]:
+        path.write_text(path.read_text().replace("'LandingKey'", "'SecondKey'"))
+        path.write_text(path.read_text().replace("LandingKey:", "SecondKey:"))
+        path.write_text(path.read_text().replace("${LandingKey", "${SecondKey"))
+    waits = running.feedgate("apply")
+    assert waits.returncode == 1, waits.stdout + waits.stderr
+    assert "wraps 1 object and the warehouse: kept in the keyring" in waits.stdout
+    done = running.feedgate("apply", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    time.sleep(1.2)
+    url = f"s3://{old['bucket']}/{old['key']}"
+    for _ in range(2):
+        assert running.feedgate("cat", url).stdout == GOOD
+        (running.folder / "next.csv").write_text(GOOD.replace("1,Ada", f"{time.time_ns()},Alan"))
+        assert running.sftp("put next.csv orders/new.csv", "get orders/new.csv").returncode == 0
+        assert "old.csv" in running.sftp("ls orders").stdout
+        running.wait_for(lambda: running.receipts()[0]["loads"] != [])
+        new = running.receipts()[0]
+        assert new["kms_key_arn"] != old["kms_key_arn"]
+        assert len(running.rows("SELECT * FROM orders WHERE customer = 'Ada'")) == 1
+        assert running.stop() == 0
+        running.start()
 
 
 def test_another_supplier_sees_nothing_of_the_first(running: Any) -> None:

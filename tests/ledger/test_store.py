@@ -53,6 +53,16 @@ def load(of: Landing, pipe: str = "DB.S.P", **changes: object) -> PipeLoad:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+class NoSecret:
+    """A sealer that hides nothing; what is hidden from whom is tested in ``test_sealing``."""
+
+    def seal(self, text: bytes, context: bytes) -> bytes:
+        return text
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes:
+        return sealed
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """A database with the ledger's tables."""
@@ -65,7 +75,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def ledger(database: Database) -> Ledger:
     """A ledger whose clock stands still."""
-    return Ledger(database, now=lambda: T0 / 1000)
+    return Ledger(database, sealer=NoSecret(), now=lambda: T0 / 1000)
 
 
 def write(database: Database, *landings: Landing) -> None:

@@ -6,6 +6,8 @@ import csv
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,8 +20,10 @@ from feedgate.ledger.receipts import LoadStatus
 from feedgate.limits import POLL_S, QUERY_WAIT_S
 
 if TYPE_CHECKING:
+    from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.queries import Answer
     from feedgate.ledger.receipts import PipeLoad, Receipt
+    from feedgate.ledger.store import Ledger
 
 __all__ = ["query", "receipt", "receipts"]
 
@@ -46,14 +50,8 @@ def receipts(
       feedgate receipts
       feedgate receipts --user jeffrey_aven -n 100 --json
     """
-    from feedgate.gateway.services import open_database
-    from feedgate.ledger.store import Ledger
-
-    database = open_database(data_folder(stack, data))
-    try:
-        found = Ledger(database).receipts(limit, user_name=user_name, status=status)
-    finally:
-        database.close()
+    with open_ledger(data_folder(stack, data), texts=as_json) as ledger:
+        found = ledger.receipts(limit, user_name=user_name, status=status)
     if as_json:
         print_json({"receipts": [receipt_json(item) for item in found]})
         return
@@ -64,6 +62,20 @@ def receipts(
         ("RECEIPT", "LANDED", "USER", "PATH", "SIZE", "STATUS", "ROWS", "ERRORS", "TABLE"),
         [row for item in found for row in _receipt_rows(item)],
     )
+
+
+@contextmanager
+def open_ledger(folder: DataFolder, *, texts: bool) -> Iterator[Ledger]:
+    """The ledger of a data folder; ``texts``: with what errors say, which lies under a KMS key."""
+    from feedgate.gateway.sealing import receipt_sealer
+    from feedgate.gateway.services import open_database
+    from feedgate.ledger.store import Ledger
+
+    database = open_database(folder)
+    try:
+        yield Ledger(database, sealer=receipt_sealer(folder, database) if texts else None)
+    finally:
+        database.close()
 
 
 def _receipt_rows(item: Receipt) -> list[tuple[object, ...]]:
@@ -95,14 +107,8 @@ def receipt() -> None:
 @json_option
 def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None:
     """Show a receipt whole; the beginning of its id is enough where it is unique."""
-    from feedgate.gateway.services import open_database
-    from feedgate.ledger.store import Ledger
-
-    database = open_database(data_folder(stack, data))
-    try:
-        found = Ledger(database).receipt(receipt_id)
-    finally:
-        database.close()
+    with open_ledger(data_folder(stack, data), texts=True) as ledger:
+        found = ledger.receipt(receipt_id)
     if found is None:
         raise NotFound(f"there is no receipt `{receipt_id}`", hint="`feedgate receipts` lists them")
     if as_json:
@@ -142,7 +148,9 @@ def _print_load(load: PipeLoad) -> None:
     for error in load.errors:
         column = f", column {error.column_name}" if error.column_name else ""
         place = f"line {error.line}, character {error.character}{column}"
-        result(f"  {place}: {safe(error.message)}")
+        result(f"  {place}" if load.errors_sealed else f"  {place}: {safe(error.message)}")
+    if load.errors_sealed:
+        result(f"  the texts are sealed under a key that cannot be used: {load.errors_sealed}")
 
 
 def _at(unix_ms: int | None) -> str:

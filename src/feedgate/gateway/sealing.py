@@ -15,14 +15,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from feedgate.database import Database, Transaction
-from feedgate.errors import Integrity
+from feedgate.errors import CouldNot, Integrity, NotFound
 from feedgate.gateway.definition import Definition, DefinitionStore
+from feedgate.gateway.folder import DataFolder
 from feedgate.kms.keyring import Keyring
 
 __all__ = [
     "DEFAULT_KMS_KEY",
     "ReceiptSealer",
     "folder_data_key",
+    "receipt_sealer",
     "sealed_under",
     "wrapping_kms_key",
 ]
@@ -43,7 +45,7 @@ def folder_data_key(
     Returns 32 bytes, the same to every process of the folder.
 
     Raises:
-        CouldNot: the KMS key is disabled or pending deletion.
+        CouldNot: the KMS key is disabled, pending deletion or gone from the keyring.
         Integrity: the wrapped key was changed.
     """
     assert name in _NAMES
@@ -63,7 +65,14 @@ def folder_data_key(
         wrapped = _wrapped(database, name)
         assert wrapped is not None
     arn, data_key = wrapped
-    return keyring.key(arn).decrypt(data_key, context)
+    try:
+        kms_key = keyring.key(arn)
+    except NotFound as error:
+        raise CouldNot(
+            f"{_NAMES[name]} cannot be decrypted: {error.message}",
+            hint="restore the keyring from its backup",
+        ) from error
+    return kms_key.decrypt(data_key, context)
 
 
 def _wrapped(database: Database, name: str) -> tuple[str, bytes] | None:
@@ -131,3 +140,8 @@ class ReceiptSealer:
     def _kms_key_arn(self) -> str:
         applied = DefinitionStore(self._database).applied()
         return DEFAULT_KMS_KEY if applied is None else wrapping_kms_key(applied)
+
+
+def receipt_sealer(folder: DataFolder, database: Database) -> ReceiptSealer:
+    """A sealer for a command that may not need it: the keyring is opened at the first use."""
+    return ReceiptSealer(database, lambda: Keyring.open(folder.keyring))

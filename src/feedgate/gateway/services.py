@@ -23,7 +23,7 @@ from feedgate.gateway.crash import CrashAt, never
 from feedgate.gateway.definition import Definition, DefinitionStore
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.queries import connect_short
-from feedgate.gateway.sealing import DEFAULT_KMS_KEY
+from feedgate.gateway.sealing import DEFAULT_KMS_KEY, ReceiptSealer
 from feedgate.identity import store as identity_store
 from feedgate.identity.store import UserStore
 from feedgate.kms.envelope import KmsKey
@@ -76,7 +76,9 @@ class Services:
         self.keyring = Keyring.open(folder.keyring)
         self.definitions = DefinitionStore(self.database)
         self.users = UserStore(self.database)
-        self.ledger = Ledger(self.database)
+        self.ledger = Ledger(
+            self.database, sealer=ReceiptSealer(self.database, lambda: self.keyring)
+        )
         self._wake: socket.socket | None = None
         self._generation = -1
         self._users_generation = self.users.generation()

@@ -47,7 +47,10 @@ class Landing:
 
 @dataclass(frozen=True, slots=True)
 class PipeLoad:
-    """What one pipe made of one landing."""
+    """What one pipe made of one landing.
+
+    ``errors_sealed`` is set where the texts of ``errors`` could not be read: the reason.
+    """
 
     landing_id: str
     pipe: str
@@ -60,6 +63,7 @@ class PipeLoad:
     errors: tuple[RowError, ...] = ()
     loaded_at_ms: int | None = None
     attempts: int = 0
+    errors_sealed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,23 @@ it was offered to the pipes; a partial index holds the pending ones, so that a l
 the same with ten landings and with ten million.
 
 Invariants: ``landings`` rows are written once, but for ``offered_at_ms``, which goes from NULL to a
-time and never back; one row of ``loads`` per (landing, pipe).
+time and never back; one row of ``loads`` per (landing, pipe); no text of a row error in clear.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import msgspec
 
 from feedgate.database import Database, Transaction
 from feedgate.database.engine import Migration
-from feedgate.errors import RowError, UsageError
+from feedgate.errors import CouldNot, RowError, UsageError
 from feedgate.ledger.receipts import Landing, LandingKind, LoadStatus, PipeLoad, Receipt
+from feedgate.ledger.sealing import Sealer, positions, seal_errors, unseal_errors
 
 __all__ = [
     "FILE_KINDS",
@@ -82,6 +83,8 @@ MIGRATIONS = (
         CREATE INDEX loads_status ON loads (status);
         """,
     ),
+    # `errors` has the positions from now on; older rows have texts there, too
+    Migration("ledger", 2, "ALTER TABLE loads ADD COLUMN sealed_errors BLOB;"),
 )
 
 ULID_CHARS: Final = 26
@@ -92,7 +95,7 @@ _LANDING_COLUMNS: Final = tuple(field.name for field in fields(Landing))
 _SELECT_LANDING: Final = f"SELECT {', '.join(_LANDING_COLUMNS)} FROM landings"  # noqa: S608
 _LOAD_COLUMNS: Final = (
     "landing_id, pipe, table_name, status, rows_parsed, rows_loaded, errors_seen, message,"
-    " errors, loaded_at_ms, attempts"
+    " errors, loaded_at_ms, attempts, sealed_errors"
 )
 
 
@@ -130,15 +133,19 @@ def origin_of_object(tx: Transaction, object_id: str) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def record_load(tx: Transaction, load: PipeLoad) -> None:
-    """Write what a pipe made of a landing, over what was recorded before."""
+def record_load(tx: Transaction, load: PipeLoad, sealed_errors: bytes | None = None) -> None:
+    """Write what a pipe made of a landing, over what was recorded before.
+
+    Texts of row errors are only kept in ``sealed_errors``, see ``sealing.seal_errors``.
+    """
     tx.execute(
-        f"INSERT INTO loads ({_LOAD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+        f"INSERT INTO loads ({_LOAD_COLUMNS}) VALUES ({', '.join('?' * 12)})"  # noqa: S608
         " ON CONFLICT (landing_id, pipe) DO UPDATE SET table_name = excluded.table_name,"
         " status = excluded.status, rows_parsed = excluded.rows_parsed,"
         " rows_loaded = excluded.rows_loaded, errors_seen = excluded.errors_seen,"
         " message = excluded.message, errors = excluded.errors,"
-        " loaded_at_ms = excluded.loaded_at_ms, attempts = excluded.attempts",
+        " loaded_at_ms = excluded.loaded_at_ms, attempts = excluded.attempts,"
+        " sealed_errors = excluded.sealed_errors",
         (
             load.landing_id,
             load.pipe,
@@ -148,18 +155,30 @@ def record_load(tx: Transaction, load: PipeLoad) -> None:
             load.rows_loaded,
             load.errors_seen,
             load.message,
-            msgspec.json.encode(load.errors).decode(),
+            msgspec.json.encode(positions(load.errors)).decode(),
             load.loaded_at_ms,
             load.attempts,
+            sealed_errors,
         ),
     )
 
 
 class Ledger:
-    """Receipts for people, pending landings for the loader. Thread-safe; blocking; short."""
+    """Receipts for people, pending landings for the loader. Thread-safe; blocking; short.
 
-    def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
+    ``sealer`` keeps the texts of row errors and shows them; without one they are neither stored nor
+    shown, only their positions.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        sealer: Sealer | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
+        self._sealer = sealer
         self._now = now
 
     # -- for the loader -------------------------------------------------------------------------
@@ -172,15 +191,27 @@ class Ledger:
         return [Landing(*row) for row in rows]
 
     def record(self, loads: Sequence[PipeLoad], *, finished: Iterable[str] = ()) -> None:
-        """Record what pipes made of landings, and which landings are done with, in one commit."""
+        """Record what pipes made of landings, and which landings are done with, in one commit.
+
+        Where the sealer cannot seal, positions alone are recorded: a load is never held up by it.
+        """
         landing_ids = tuple(finished)
+        sealed = [self._seal(load) for load in loads]  # before the transaction: it may need its own
 
         def write(tx: Transaction) -> None:
-            for load in loads:
-                record_load(tx, load)
+            for load, errors in zip(loads, sealed, strict=True):
+                record_load(tx, load, errors)
             self._finish(tx, landing_ids)
 
         self._database.write_now(write)
+
+    def _seal(self, load: PipeLoad) -> bytes | None:
+        if self._sealer is None:
+            return None
+        try:
+            return seal_errors(self._sealer, load)
+        except CouldNot:
+            return None
 
     def finish(self, *landing_ids: str) -> None:
         """Say that landings were offered to every pipe that covers them. Idempotent."""
@@ -207,7 +238,8 @@ class Ledger:
     def family_loads(self, landing: Landing) -> Sequence[PipeLoad]:
         """Loads of the bytes under any name: of the landing that brought them, and of its renames.
 
-        A renamed landing is offered only to pipes that are not among these (design §8).
+        A renamed landing is offered only to pipes that are not among these (design §8). Errors come
+        without their texts.
         """
         origin = landing.origin_landing_id or landing.landing_id
         rows = self._database.read(
@@ -306,13 +338,24 @@ class Ledger:
             " (SELECT value FROM json_each(?)) ORDER BY landing_id, pipe",
             (msgspec.json.encode(landing_ids).decode(),),
         ):
-            loads[row[0]].append(_load(row))
+            loads[row[0]].append(self._unsealed(row))
         return [
             Receipt(Landing(*row[:-1]), tuple(loads[row[0]]), offered=row[-1] is not None)
             for row in rows
         ]
 
+    def _unsealed(self, row: tuple[Any, ...]) -> PipeLoad:
+        """A load with the texts of its errors, or with the reason why they cannot be shown."""
+        load, sealed = _load(row), row[-1]
+        if sealed is None or self._sealer is None:
+            return load
+        try:
+            errors = unseal_errors(self._sealer, sealed, load.landing_id, load.pipe)
+        except CouldNot as error:
+            return replace(load, errors_sealed=error.message)
+        return replace(load, errors=errors)
+
 
 def _load(row: tuple[Any, ...]) -> PipeLoad:
     errors = msgspec.json.decode(row[8], type=tuple[RowError, ...])
-    return PipeLoad(*(*row[:8], errors, *row[9:]))
+    return PipeLoad(*(*row[:8], errors, *row[9:11]))
