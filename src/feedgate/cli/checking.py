@@ -65,12 +65,15 @@ def findings_of(definition: Definition, *, lint: bool) -> list[Finding]:
     if lint:
         from feedgate.deploy.lint import lint as cfn_lint
 
-        found += cfn_lint(
+        told = {(finding.source, finding.resource) for finding in found}
+        linted = cfn_lint(
             definition.template,
             definition.template_text,
             region=definition.region,
             parameters=definition.parameters,
         )
+        # one fault, one line
+        found += [item for item in linted if (item.source, item.resource) not in told]
     if any(finding.severity == "error" for finding in found):
         return found
     found += findings(definition.stack, definition.warehouse)

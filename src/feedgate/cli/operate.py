@@ -92,13 +92,13 @@ def up(
     """
     from feedgate.cli.processes import child_command
     from feedgate.gateway.folder import DataFolder
+    from feedgate.gateway.rendering import find_template
     from feedgate.gateway.supervisor import GatewayOptions
 
-    if not stack.exists():
-        raise UsageError(f"there is no folder `{stack}`", hint="`feedgate init` makes a stack")
+    find_template(stack)  # before anything is made on disk
     folder = DataFolder.create(data_root(stack, data))
     if detach:
-        _detach(folder)
+        _detach(folder, ready_file)
         return
     host, port = parse_address(listen)
     gateway_options = GatewayOptions(
@@ -340,28 +340,26 @@ def _print_event(event: dict[str, Any]) -> None:
             result(safe(f"    {event['message']}"))
 
 
-def _detach(folder: DataFolder) -> None:
+def _detach(folder: DataFolder, ready_file: Path | None) -> None:
     """Start the same command without ``-d`` in a session of its own, and wait until it is ready."""
-    ready = folder.root / "ready.json"
-    ready.unlink(missing_ok=True)
     words = [word for word in sys.argv[1:] if word not in ("-d", "--detach")]
-    if "--ready-file" in " ".join(words):
-        raise UsageError("--ready-file cannot be combined with -d", hint="`up -d` waits by itself")
-    output = (folder.root / "up.out").open("wb+")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "feedgate", *words, "--ready-file", str(ready)],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 40
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            output.seek(0)
-            note(output.read().decode(errors="replace").rstrip())
-            raise CouldNot("the gateway did not start", hint="the lines above say why")
-        time.sleep(0.02)
-    output.seek(0)
-    note(output.read().decode(errors="replace").rstrip())
+    ready = ready_file if ready_file is not None else folder.root / "ready.json"
+    if ready_file is None:
+        words += ["--ready-file", str(ready)]
+    ready.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with os.fdopen(os.open(folder.root / "up.out", flags, 0o600), "w+b") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "feedgate", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        while process.poll() is None and not ready.exists():
+            time.sleep(0.02)
+        output.seek(0)
+        note(output.read().decode(errors="replace").rstrip())
+    if process.returncode is not None:
+        click.get_current_context().exit(process.returncode)
     note(f"running in the background (pid {process.pid}); stop it with `feedgate down`")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from feedgate.pipes.table_changes import table_changes
 from feedgate.stack.resources import Stack
 from feedgate.stack.warehouse import Warehouse
 
@@ -36,8 +37,22 @@ class Change:
 
 # resources whose removal takes data with it, and the properties whose change means another resource
 _HOLDS_DATA = {"AWS::S3::Bucket", "AWS::KMS::Key", "TABLE", "DATABASE", "SCHEMA"}
-_REPLACED_BY = {"AWS::Transfer::Server": {"server_id"}, "AWS::S3::Bucket": {"name", "kms_key_arn"}}
+_REPLACED_BY = {"AWS::Transfer::Server": {"ServerId"}, "AWS::S3::Bucket": {"BucketName"}}
 _NOT_COMPARED = {"source"}
+# where CloudFormation's property is not the field's name in Pascal case
+_PROPERTY_NAMES = {
+    "kms_key_arn": "BucketEncryption",
+    "bucket_key_enabled": "BucketEncryption",
+    "logging_bucket": "LoggingConfiguration",
+    "logging_prefix": "LoggingConfiguration",
+    "name": "BucketName",
+    "role_arn": "Role",
+    "trust": "AssumeRolePolicyDocument",
+    "pending_window_days": "PendingWindowInDays",
+    "rotation_period_days": "RotationPeriodInDays",
+    "logging_role_arn": "LoggingRole",
+    "set_stat_option": "ProtocolDetails",
+}
 
 
 def difference(
@@ -53,11 +68,17 @@ def difference(
         if identity not in old:
             changes.append(Change("Add", kind, name))
             continue
-        changed = tuple(_changed_properties(old[identity], value))
+        if kind == "TABLE":
+            continue  # told column by column below
+        changed = tuple(dict.fromkeys(_changed_properties(old[identity], value)))
         if changed:
             replaced = bool(_REPLACED_BY.get(kind, set()) & set(changed))
             action: Literal["Replace", "Modify"] = "Replace" if replaced else "Modify"
             changes.append(Change(action, kind, name, changed, destructive=replaced))
+    if before[1] is not None and after[1] is not None:
+        for item in table_changes(before[1], after[1]):
+            destructive = item.kind in ("retyped", "required")
+            changes.append(Change("Modify", "TABLE", item.table, (item.text,), destructive))
     for kind, name in old:
         if (kind, name) not in new:
             changes.append(Change("Remove", kind, name, destructive=kind in _HOLDS_DATA))
@@ -96,7 +117,7 @@ def _changed_properties(old: object, new: object) -> Iterator[str]:
         if field.name in _NOT_COMPARED:
             continue
         if _comparable(getattr(old, field.name)) != _comparable(getattr(new, field.name)):
-            yield field.name
+            yield _PROPERTY_NAMES.get(field.name) or field.name.title().replace("_", "")
 
 
 def _comparable(value: object) -> object:
