@@ -190,13 +190,11 @@ def test_decisions_are_remembered_and_each_request_is_audited(site: Any) -> None
         "principal": "arn:aws:sts::000000000000:assumed-role/transfer/"
         "bob.9ca9a0e1cec6ad9d@s-01234567890abcdef",
         "user": "bob",
-        "session-id": "bob.9ca9a0e1cec6ad9d@s-01234567890abcdef",
         "action": "s3:GetObject",
         "resource": "arn:aws:s3:::land/bob/x",
         "decision": "allow",
         "statement": "TransferRole/own: Statement[1] (Objects);"
         " bob/Policy: Statement[1] (OwnObjects)",
-        "reason": "Allow in TransferRole/own: Statement[1] (Objects)",
     }
 
 

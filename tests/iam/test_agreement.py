@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedgate.iam.evaluate import Decision, PolicySet, Principal, Request, evaluate
+from feedgate.iam.evaluate import (
+    Decision,
+    PolicySet,
+    Prepared,
+    Principal,
+    Request,
+    evaluate,
+)
 from feedgate.iam.policy import parse_policy
 
 _spec = importlib.util.spec_from_file_location(
@@ -148,15 +156,15 @@ sets = st.fixed_dictionaries(
 )
 
 
-def run(request: dict[str, Any], policies: dict[str, Any]) -> Decision:
-    """Decide by the real evaluator."""
+def made(request: dict[str, Any], policies: dict[str, Any]) -> tuple[Request, PolicySet]:
+    """What the real evaluator takes."""
     is_key = request["action"].startswith("kms:")
 
     def parsed(name: str, kind: str) -> Any:
         document = policies[name]
         return None if document is None else parse_policy(document, kind=kind, name=name)
 
-    return evaluate(
+    return (
         Request(
             PRINCIPAL,
             request["action"],
@@ -177,6 +185,11 @@ def run(request: dict[str, Any], policies: dict[str, Any]) -> Decision:
     )
 
 
+def run(request: dict[str, Any], policies: dict[str, Any]) -> Decision:
+    """Decide by the real evaluator."""
+    return evaluate(*made(request, policies))
+
+
 @settings(max_examples=300, deadline=None)
 @given(requests(), sets)
 def test_evaluator_agrees_with_the_obvious_one(
@@ -187,6 +200,25 @@ def test_evaluator_agrees_with_the_obvious_one(
     decision = run(request, policies)
     assert decision.effect.value == expected
     assert bool(decision.silent) == (expected == "deny_implicit")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    requests(),
+    sets,
+    st.lists(st.tuples(resources, st.none() | st.sampled_from(["", "a", "ab", "*"])), min_size=1),
+)
+def test_prepared_requests_are_decided_as_single_ones(
+    request: dict[str, Any], policies: dict[str, Any], asked: list[tuple[str, str | None]]
+) -> None:
+    """One shape prepared once decides each resource and each value of its varying key alike."""
+    request["context"].pop("s3:prefix", None)
+    first, policy_set = made(request, policies)
+    prepared = Prepared(first, policy_set, frozenset({"s3:prefix"}))
+    for resource, prefix in asked:
+        changed = {} if prefix is None else {"s3:prefix": prefix}
+        single = replace(first, resource=resource, context={**first.context, **changed})
+        assert prepared.decision(resource, changed) == evaluate(single, policy_set)
 
 
 @settings(max_examples=80, deadline=None)

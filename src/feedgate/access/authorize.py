@@ -4,6 +4,8 @@ Invariants:
 
 - A decision depends on principal, action, resource and context only; so it is remembered per
   principal under the other three, unless a policy asks for the time. ``take_up`` forgets all.
+- ``require`` asks about one key after another: what does not depend on the key is a plan, made once
+  per principal, operation and bucket (``iam.Prepared``); the key only runs through patterns.
 - The policies are the served stack's, looked up again after ``take_up``: a role that left the stack
   allows nothing more.
 - Each judgement is one audit event, whether it was remembered or worked out.
@@ -14,71 +16,26 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from feedgate.access import contexts
 from feedgate.access.actions import Asker, Requirement, Stage, operation
+from feedgate.access.audit import AuditEvent, Judged, judged_as, judged_of
 from feedgate.access.principals import Operator, Principal, RoleSession
 from feedgate.errors import AccessDenied
 from feedgate.iam import evaluate as iam
 from feedgate.iam.arn import Arn, parse_arn, s3_arn
 from feedgate.iam.condition import ContextValue
 from feedgate.iam.policy import Policy, parse_policy
-from feedgate.limits import DECISIONS_KEPT_MAX
+from feedgate.limits import DECISIONS_KEPT_MAX, OUTCOMES_KEPT_MAX
 from feedgate.stack.resources import Bucket, Stack
 
 __all__ = ["AuditEvent", "Judge", "Judgement", "asker_of"]
 
+_OBJECT_CONTEXT = "kms:EncryptionContext:aws:s3:arn"
+
 ContextItems = tuple[tuple[str, ContextValue], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
-    """One judgement: who asked for what, what came of it and which statement decided.
-
-    ``principal`` is an ARN or a service; ``operation`` and ``stage`` are those of ``actions``.
-    """
-
-    principal: str
-    user: str | None
-    session: str | None
-    decision: iam.Decision
-    operation: str | None = None
-    stage: str | None = None
-
-    @property
-    def action(self) -> str:
-        return self.decision.request.action
-
-    @property
-    def resource(self) -> str:
-        return self.decision.request.resource
-
-    @property
-    def effect(self) -> iam.Effect:
-        return self.decision.effect
-
-    @property
-    def statement(self) -> str | None:
-        """The deciding statements; None where nobody allowed it."""
-        return "; ".join(map(str, self.decision.deciding)) or None
-
-    def fields(self) -> dict[str, str]:
-        """As a log line has them; nothing of the object's content."""
-        named = {
-            "principal": self.principal,
-            "user": self.user,
-            "session-id": self.session,
-            "operation": self.operation,
-            "stage": self.stage,
-            "action": self.action,
-            "resource": self.resource,
-            "decision": self.effect.value,
-            "statement": self.statement,
-            "reason": self.decision.reason(),
-        }
-        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +44,27 @@ class Judgement:
 
     requirement: Requirement
     decision: iam.Decision
+
+
+# operation, bucket, stage, kind of listing, the object's KMS key, service
+_PlanName = tuple[str, str, str | None, str | None, str | None, str]
+
+
+@dataclass(slots=True)
+class _Step:
+    """One requirement of an operation on a bucket, made ready for any key.
+
+    ``resource`` is whole, or with ``is_object`` what a key is put behind. ``varies`` names the
+    context key that differs from key to key, if any, and ``before`` what its value begins with.
+    """
+
+    requirement: Requirement
+    prepared: iam.Prepared
+    resource: str
+    is_object: bool
+    varies: str | None
+    before: str
+    judged: dict[iam.Outcome, Judged] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -100,6 +78,7 @@ class _View:
     base: Mapping[str, ContextValue]
     is_timed: bool
     kept: dict[tuple[str, str, ContextItems, bool], iam.Decision] = field(default_factory=dict)
+    plans: dict[_PlanName, tuple[_Step, ...]] = field(default_factory=dict)
 
 
 class Judge:
@@ -150,20 +129,14 @@ class Judge:
             for name, value in sorted((context or {}).items())
         )
         decision = self._ask(principal, action, resource_arn, items, role_only=role_only)
-        self._tell(principal, decision, None)
+        self._audit(AuditEvent(judged_of(principal, decision, None), resource_arn))
         return decision
 
     def record(self, decision: iam.Decision, *, user_name: str | None, session: str) -> None:
         """Audit a decision that was made before there was a principal: a role's assumption."""
         asked = decision.request.principal
-        self._audit(
-            AuditEvent(
-                principal=asked.service or asked.arn,
-                user=user_name,
-                session=session,
-                decision=decision,
-            )
-        )
+        judged = judged_as(asked.service or asked.arn, user_name, session, decision)
+        self._audit(AuditEvent(judged, decision.request.resource))
 
     # -- one operation --------------------------------------------------------------------------
 
@@ -192,22 +165,96 @@ class Judge:
         Raises:
             AccessDenied: carries the decision.
         """
-        for judgement in self._judge(
-            principal,
-            operation,
-            bucket,
-            key,
-            stage=stage,
-            target=target,
-            listing=listing,
-            kms_key_arn=kms_key_arn,
-            only=only,
-        ):
-            decision = judgement.decision
-            if audit_allowed or not decision.allowed:
-                self._tell(principal, decision, (operation, judgement.requirement.stage))
-            if not decision.allowed:
-                raise denied(decision)
+        view = self._views.get(principal) or self._make_view(principal)
+        name = (operation, bucket, stage, listing and listing[1], kms_key_arn, only)
+        plan = view.plans.get(name)
+        if plan is None:
+            plan = self._make_plan(principal, view, name)
+        for step in plan:
+            requirement = step.requirement
+            on_key = _key_of(requirement, key, target)
+            if on_key is None:
+                continue
+            resource = step.resource + on_key if step.is_object else step.resource
+            changed: dict[str, ContextValue] = {}
+            if step.varies is not None:
+                if listing is not None and requirement.on == "bucket":
+                    on_key = listing[0]
+                changed[step.varies] = step.before + on_key
+            if view.is_timed:
+                changed.update(contexts.time_context(int(self.now())))
+            outcome = step.prepared.outcome(resource, changed)
+            if audit_allowed or not outcome.allowed:
+                judged = step.judged.get(outcome)
+                if judged is None:
+                    decision = step.prepared.decision(resource, changed)
+                    judged = judged_of(principal, decision, (operation, requirement.stage))
+                    if len(step.judged) >= OUTCOMES_KEPT_MAX:
+                        step.judged.clear()
+                    step.judged[outcome] = judged
+                self._audit(AuditEvent(judged, resource))
+            if not outcome.allowed:
+                raise denied(step.prepared.decision(resource, changed))
+
+    def _make_plan(self, principal: Principal, view: _View, name: _PlanName) -> tuple[_Step, ...]:
+        """What an operation on a bucket takes. The order is the table's."""
+        operation_name, bucket, stage, delimiter, kms_key_arn, only = name
+        stack = self._stack
+        owned = stack.buckets.get(bucket)
+        steps = []
+        for requirement in operation(asker_of(principal), operation_name).requirements:
+            action = requirement.action
+            if (stage is not None and requirement.stage != stage) or not action.startswith(only):
+                continue
+            context: dict[str, ContextValue] = {}
+            varies, before, is_object = None, "", False
+            if action.startswith("kms:"):
+                kms_key = _kms_key_of(stack, owned, action, kms_key_arn)
+                if kms_key is None or owned is None:
+                    continue
+                resource = kms_key
+                context = _kms_request(stack, owned, "", principal.account, kms_key)
+                if not owned.bucket_key_enabled:
+                    del context[_OBJECT_CONTEXT]
+                    varies, before = _OBJECT_CONTEXT, f"{owned.arn}/"
+            elif requirement.on == "bucket":
+                resource = s3_arn(stack.partition, bucket)
+                context = contexts.list_context("", "/" if delimiter is None else delimiter)
+                varies = "s3:prefix"
+                del context[varies]
+            else:
+                resource, is_object = s3_arn(stack.partition, bucket, ""), True
+            varying = {varies.lower()} if varies is not None else set()
+            prepared = self._prepare(
+                view,
+                action,
+                resource,
+                context,
+                frozenset(varying),
+                role_only=requirement.role_only,
+            )
+            steps.append(_Step(requirement, prepared, resource, is_object, varies, before))
+        plan = tuple(steps)
+        if len(view.plans) >= DECISIONS_KEPT_MAX:
+            view.plans.clear()
+        view.plans[name] = plan
+        return plan
+
+    def _prepare(
+        self,
+        view: _View,
+        action: str,
+        resource: str,
+        context: Mapping[str, ContextValue],
+        varying: frozenset[str],
+        *,
+        role_only: bool,
+    ) -> iam.Prepared:
+        request, policies = self._request(view, action, resource, context, role_only=role_only)
+        if view.is_timed:
+            varying |= contexts.TIME_KEYS
+        kept = {k: v for k, v in request.context.items() if k.lower() not in varying}
+        return iam.Prepared(replace(request, context=kept), policies, varying)
 
     def judgements(
         self,
@@ -228,35 +275,25 @@ class Judge:
         bucket: str,
         key: str,
         *,
-        stage: Stage | None = None,
         target: str | None = None,
-        listing: tuple[str, str] | None = None,
-        kms_key_arn: str | None = None,
-        only: str = "",
     ) -> Iterator[Judgement]:
         stack = self._stack
         owned = stack.buckets.get(bucket)
         by = asker_of(principal)
         for requirement in operation(by, operation_name).requirements:
-            if stage is not None and requirement.stage != stage:
-                continue
-            if not requirement.action.startswith(only):
-                continue
             on_key = _key_of(requirement, key, target)
             if on_key is None:
                 continue
             context: Mapping[str, ContextValue] = {}
             if requirement.action.startswith("kms:"):
-                # a data key is only ever made under the bucket's; an old one opens under its own
-                own = kms_key_arn if requirement.action == "kms:Decrypt" else None
-                kms_key = _kms_key(stack, owned, own)
+                kms_key = _kms_key_of(stack, owned, requirement.action, None)
                 if kms_key is None or owned is None:
                     continue
                 resource = kms_key
                 context = _kms_request(stack, owned, on_key, principal.account, kms_key)
             elif requirement.on == "bucket":
                 resource = s3_arn(stack.partition, bucket)
-                context = contexts.list_context(*(listing or (on_key, "/")))
+                context = contexts.list_context(on_key, "/")
             else:
                 resource = s3_arn(stack.partition, bucket, on_key)
             decision = self._ask(
@@ -284,8 +321,24 @@ class Judge:
         decision = view.kept.get(known)
         if decision is not None:
             return decision
-        stack = self._stack
-        policy, account = _resource_side(stack, action, resource)
+        request, policies = self._request(view, action, resource, dict(items), role_only=role_only)
+        decision = iam.evaluate(request, policies)
+        if not view.is_timed:
+            if len(view.kept) >= DECISIONS_KEPT_MAX:
+                view.kept.clear()
+            view.kept[known] = decision
+        return decision
+
+    def _request(
+        self,
+        view: _View,
+        action: str,
+        resource: str,
+        context: Mapping[str, ContextValue],
+        *,
+        role_only: bool,
+    ) -> tuple[iam.Request, iam.PolicySet]:
+        policy, account = _resource_side(self._stack, action, resource)
         request = iam.Request(
             principal=view.principal,
             action=action,
@@ -297,7 +350,7 @@ class Judge:
                 "aws:ResourceAccount": account,
                 "s3:ResourceAccount": account,
                 "aws:ViaAWSService": False,
-                **dict(items),
+                **context,
             },
         )
         policies = iam.PolicySet(
@@ -306,12 +359,7 @@ class Judge:
             resource=policy,
             variables=view.variables,
         )
-        decision = iam.evaluate(request, policies)
-        if not view.is_timed:
-            if len(view.kept) >= DECISIONS_KEPT_MAX:
-                view.kept.clear()
-            view.kept[known] = decision
-        return decision
+        return request, policies
 
     def _make_view(self, principal: Principal) -> _View:
         with self._lock:
@@ -334,26 +382,6 @@ class Judge:
             )
             self._views[principal] = view
             return view
-
-    def _tell(
-        self, principal: Principal, decision: iam.Decision, asked: tuple[str, str] | None
-    ) -> None:
-        asked_by = decision.request.principal
-        user, session = (
-            (principal.user_name, principal.session_name)
-            if isinstance(principal, RoleSession)
-            else (principal.name, None)
-        )
-        self._audit(
-            AuditEvent(
-                principal=asked_by.session_arn or asked_by.arn,
-                user=user,
-                session=session,
-                decision=decision,
-                operation=asked[0] if asked else None,
-                stage=asked[1] if asked else None,
-            )
-        )
 
 
 def denied(decision: iam.Decision) -> AccessDenied:
@@ -446,6 +474,13 @@ def _kms_key(stack: Stack, bucket: Bucket | None, of_object: str | None) -> str 
     if of_object is not None and parse_arn(of_object).resource.startswith("key/"):
         return of_object
     return bucket.kms_key_arn if bucket is not None else None
+
+
+def _kms_key_of(
+    stack: Stack, owned: Bucket | None, action: str, kms_key_arn: str | None
+) -> str | None:
+    """A data key is only ever made under the bucket's KMS key; an old one opens under its own."""
+    return _kms_key(stack, owned, kms_key_arn if action == "kms:Decrypt" else None)
 
 
 def _kms_request(
