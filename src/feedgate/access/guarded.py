@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from feedgate.access.actions import CALLS, Stage
 from feedgate.access.authorize import Judge, asker_of
 from feedgate.access.principals import Principal
+from feedgate.access.reader import JudgedReader
 from feedgate.database import Transaction
 from feedgate.storage.bucket import (
     Bucket,
@@ -92,8 +93,18 @@ class GuardedBucket:
         )
 
     def open(self, key: str) -> ObjectReader | None:
-        """Open an object for reading, or None where there is none and the principal may list."""
-        return self._open(key, lambda: self._bucket.open(key))
+        """Open an object for reading, or None where there is none and the principal may list.
+
+        Reads from it are judged again once other policies are served.
+        """
+        stack = self._judge.stack
+        reader = self._open(key, lambda: self._bucket.open(key))
+        if reader is None:
+            return None
+        kms_key_arn = reader.info.kms_key_arn
+        return JudgedReader(
+            reader, self._judge, stack, lambda: self._ask("open", key, kms_key_arn=kms_key_arn)
+        )
 
     def open_landed(self, key: str, object_id: str, version_id: str) -> ObjectReader | None:
         """Open what landed under ``key``, though another object may have taken the key since.
