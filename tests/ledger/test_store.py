@@ -104,6 +104,23 @@ def test_objects_of_pending_landings_are_wanted(database: Database, ledger: Ledg
     assert set(ledger.wanted([])) == set()
 
 
+def test_objects_that_await_a_decision_are_wanted(database: Database, ledger: Ledger) -> None:
+    """What a pipe would not load by itself is kept until somebody decided, its renames included."""
+    waits, done = landing(1), landing(2)
+    renamed = landing(
+        3, kind="rename", object_id=waits.object_id, origin_landing_id=waits.landing_id
+    )
+    write(database, waits, done, renamed)
+    every = [waits.object_id, done.object_id]
+    ledger.record(
+        [load(waits, "DB.S.P", status="AWAITING_DECISION"), load(waits, "DB.S.Q"), load(done)],
+        finished=[waits.landing_id, done.landing_id, renamed.landing_id],
+    )
+    assert set(ledger.wanted(every)) == {waits.object_id}
+    ledger.record([load(waits, "DB.S.P", status="LOADED")])
+    assert set(ledger.wanted(every)) == set()
+
+
 def test_directory_marker_is_never_pending(database: Database, ledger: Ledger) -> None:
     """MKDIR leaves a landing for the record that no pipe is offered and no list shows."""
     write(database, landing(1, kind="mkdir", key="acme/in/"))

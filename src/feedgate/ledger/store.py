@@ -227,10 +227,15 @@ class Ledger:
             )
 
     def wanted(self, object_ids: Collection[str]) -> Collection[str]:
-        """Of these objects, those that a pending landing still needs: they are not garbage."""
+        """Of these objects, those that are not garbage: a landing of theirs waits to be offered.
+
+        Or was offered, and what is to become of it waits for a decision: its bytes may be needed.
+        """
         rows = self._database.read(
-            "SELECT DISTINCT object_id FROM landings WHERE offered_at_ms IS NULL"
-            " AND object_id IN (SELECT value FROM json_each(?))",
+            "SELECT DISTINCT object_id FROM landings"
+            " WHERE object_id IN (SELECT value FROM json_each(?))"
+            " AND (offered_at_ms IS NULL OR EXISTS (SELECT 1 FROM loads WHERE"
+            " loads.landing_id = landings.landing_id AND loads.status = 'AWAITING_DECISION'))",
             (msgspec.json.encode(list(object_ids)).decode(),),
         )
         return {str(row[0]) for row in rows}
