@@ -168,6 +168,25 @@ def test_imports_stay_in_the_stack_folder(tmp_path: Path, written: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        pytest.param(".feedgate/keyring.json", "begin with a dot", id="the data folder"),
+        pytest.param(".git/config", "begin with a dot", id="history"),
+        pytest.param("mysftpkey", "holds a private key", id="a private key"),
+    ],
+)
+def test_secrets_are_not_the_authors(tmp_path: Path, name: str, says: str) -> None:
+    """What lies in the stack folder and is not part of a definition cannot be rendered."""
+    secret = tmp_path / name
+    secret.parent.mkdir(exist_ok=True)
+    secret.write_text("-----BEGIN OPENSSH " + "PRIVATE KEY-----\nb3BlbnNzaA==\n")
+    (tmp_path / "template.jsonnet").write_text(f"{{ a: importstr '{name}' }}")
+    with pytest.raises(DefinitionError) as caught:
+        render(tmp_path)
+    assert says in caught.value.findings[0].message
+
+
+@pytest.mark.parametrize(
     ("template", "says"),
     [
         pytest.param("local f(x) = f(x) + 1; f(1)", "max stack frames exceeded", id="recursion"),
