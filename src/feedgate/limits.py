@@ -98,6 +98,7 @@ HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed use
 # -- policies -----------------------------------------------------------------------------------
 POLICY_BINDINGS_MAX: Final = 256  # matchers kept per pattern with variables
 OUTCOMES_KEPT_MAX: Final = 256  # per principal, action and shape of request; dropped when full
+AUDIT_HEADS_KEPT_MAX: Final = 4_096  # beginnings of audit lines; dropped together when full
 DECISIONS_KEPT_MAX: Final = 8_192  # memoised per principal; dropped together when full
 POLICY_CHARS_MAX: Final = {  # IAM quotas, white space not counted; S3 and KMS: bytes
     "identity": 10_240,
@@ -139,6 +140,9 @@ WAREHOUSE_THREADS: Final = 2
 QUERY_ROWS_MAX: Final = 100_000  # of one answer; more is cut, and said
 QUERY_WAIT_S: Final = 15  # for a loader that is being started again
 WAKE_PAUSE_S: Final = 0.005  # between two looks of the loader into the ledger
+LOAD_ATTEMPTS_MAX: Final = 3  # that run out of memory or end the loader; then a file is set aside
+LOAD_CLAIM_BYTES: Final = 1024 * 1024  # a larger file's attempts are recorded before each
+LOAD_REFUSED_MAX: Final = 1_000  # refused landings kept for a definition that allows them
 UNCLAIMED_S: Final = 0.5  # how long landings that no pipe covers are gathered for one commit
 ACCEPT_PAUSE_S: Final = 0.05  # after running out of descriptors
 CHILD_END_S: Final = 5  # a child that was told to end, before it is killed

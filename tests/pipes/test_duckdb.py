@@ -23,7 +23,7 @@ from feedgate.limits import LOAD_ERRORS_KEPT_MAX
 from feedgate.pipes import duckdb_faults, duckdb_load, duckdb_query
 from feedgate.pipes.duckdb import DuckDBWarehouse
 from feedgate.pipes.duckdb_schema import database_of_file, file_of_database
-from feedgate.pipes.warehouse import LoadRequest
+from feedgate.pipes.warehouse import LoadRequest, OutOfMemory
 
 
 def _kit() -> ModuleType:
@@ -693,6 +693,7 @@ def test_every_class_of_duckdb_has_its_kind() -> None:
     }
     assert classes == set(duckdb_faults.FAULTS)
     assert isinstance(duckdb_faults.of_data(duckdb.IOException("x")), CouldNot)
+    assert isinstance(duckdb_faults.of_data(duckdb.OutOfMemoryException("x")), OutOfMemory)
     refused = duckdb_faults.of_data(duckdb.ConversionException("Could not convert 'secret'"))
     assert isinstance(refused, LoadError)
     assert "secret" not in refused.message

@@ -9,18 +9,23 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from feedgate.database import Database
 from feedgate.errors import AccessDenied, CouldNot, Integrity, NotFound
+from feedgate.kms.keyring import Keyring
 from feedgate.ledger.receipts import Landing, PipeLoad
 from feedgate.ledger.store import MIGRATIONS, Ledger, record_landing
-from feedgate.limits import UNCLAIMED_S
+from feedgate.limits import LOAD_ATTEMPTS_MAX, UNCLAIMED_S
+from feedgate.pipes import loader as loader_module
 from feedgate.pipes.duckdb import DuckDBWarehouse
 from feedgate.pipes.loader import Loader
-from feedgate.pipes.warehouse import LoadRequest, LoadResult
+from feedgate.pipes.warehouse import LoadRequest, LoadResult, OutOfMemory
 from feedgate.stack.warehouse import Pipe
+from feedgate.storage import embedded
+from feedgate.storage.garbage import collect
 from feedgate.telemetry import EventLog
 
 
@@ -39,6 +44,9 @@ kit = _kit()
 GOOD = b"id,customer,amount,at\n1,a,1,\n2,b,2,\n"
 OTHER = b"id,customer,amount,at\n3,c,3,\n"
 BAD = b"id,customer,amount,at\n1,a,secret,\n"
+
+
+KMS_KEY_ARN = "arn:aws:kms:us-east-1:000000000000:key/k"
 
 
 class CrashError(BaseException):
@@ -85,6 +93,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
+        self.folder = folder
         self.database = Database(folder)
         self.database.migrate(MIGRATIONS)
         self.ledger = Ledger(self.database, sealer=NoSecret())
@@ -92,6 +101,7 @@ class Place:
         self.warehouse = DuckDBWarehouse(folder / "warehouse", kit.KEY)
         self.warehouse.apply(self.declared)
         self.objects: dict[str, StoredObject] = {}
+        self.replaced: dict[str, StoredObject] = {}
         self.denied: set[str] = set()
         self.readers: list[MemoryReader] = []
         self.now_s = kit.NOW
@@ -116,9 +126,12 @@ class Place:
     def open_object(self, pipe: Pipe, landing: Landing) -> MemoryReader:
         if landing.key in self.denied:
             raise AccessDenied("`s3:GetObject` is denied: no statement allows it")
-        if landing.key not in self.objects:
+        stored = self.objects.get(landing.key)
+        if stored is None or stored.object_id != landing.object_id:
+            stored = self.replaced.get(landing.object_id)
+        if stored is None:
             raise NotFound("not there")
-        reader = MemoryReader(self.objects[landing.key])
+        reader = MemoryReader(stored)
         self.readers.append(reader)
         return reader
 
@@ -129,6 +142,8 @@ class Place:
     def put(self, landing_id: str, key: str, data: bytes) -> Landing:
         """An upload that became visible."""
         landing: Landing = kit.landing(landing_id, key, data)
+        if key in self.objects:
+            self.replaced[self.objects[key].object_id] = self.objects[key]
         self.objects[key] = StoredObject(landing.object_id, data)
         self.database.write_now(lambda tx: record_landing(tx, landing))
         return landing
@@ -241,7 +256,7 @@ def test_lost_ledger_entry_is_repaired_from_the_warehouse(place: Place) -> None:
 
 
 def test_denied(place: Place) -> None:
-    """An object that the integration may not read is a failed load that says why, recorded once."""
+    """An object that the integration may not read is a failed load that says why."""
     place.denied.add("in/orders/a.csv")
     place.put("01A", "in/orders/a.csv", GOOD)
     place.settle()
@@ -252,9 +267,7 @@ def test_denied(place: Place) -> None:
     place.denied.clear()
     place.settle()
     assert place.ids() == []
-    place.put("01B", "in/orders/a.csv", GOOD)
-    place.settle()
-    assert place.loads("01B") == [("SKIPPING", "LOADED")]
+    assert len(place.told) == 1
 
 
 def test_damaged(place: Place) -> None:
@@ -356,17 +369,152 @@ def test_rename_within_a_pipe(place: Place, loaded_first: bool) -> None:
 
 
 def test_gone_before_it_was_loaded(place: Place) -> None:
-    """An object removed or replaced meanwhile is a skipped load; what replaced it is loaded."""
-    place.put("01A", "in/orders/a.csv", GOOD)
-    place.put("01B", "in/orders/a.csv", OTHER)
+    """An object removed before it was loaded is a skipped load that says so."""
     place.put("01C", "in/orders/c.csv", GOOD)
     del place.objects["in/orders/c.csv"]
     place.settle()
-    assert place.loads("01A") == [("SKIPPING", "LOAD_SKIPPED")]
-    assert place.load("01A").message == "`in/orders/a.csv` was replaced before it was loaded"
-    assert place.loads("01B") == [("SKIPPING", "LOADED")]
+    assert place.loads("01C") == [("SKIPPING", "LOAD_SKIPPED")]
     assert place.load("01C").message == "`in/orders/c.csv` was removed before it was loaded"
+
+
+@pytest.mark.parametrize(
+    ("second", "status"), [(OTHER, "AWAITING_DECISION"), (GOOD, "LOAD_SKIPPED")]
+)
+def test_two_quick_uploads_of_one_name(place: Place, second: bytes, status: str) -> None:
+    """What was replaced before the loader came is loaded; what replaced it came second."""
+    place.put("01A", "in/orders/a.csv", GOOD)
+    place.put("01B", "in/orders/a.csv", second)
+    place.settle()
+    assert place.loads("01A") == [("SKIPPING", "LOADED")]
+    assert place.loads("01B") == [("SKIPPING", status)]
+    assert place.ids() == [1, 2]
+
+
+def test_two_quick_uploads_to_a_bucket(place: Place) -> None:
+    """The embedded bucket keeps the replaced version for its landing."""
+    database, folder = place.database, place.folder
+    database.migrate(embedded.MIGRATIONS)
+    keyring = Keyring.create(folder / "keyring.json")
+    keyring.ensure(KMS_KEY_ARN, enable_rotation=False, now_ms=0)
+    bucket = embedded.EmbeddedBucket(
+        name="bucket",
+        arn="arn:aws:s3:::bucket",
+        database=database,
+        folder=folder,
+        kms=keyring.key(KMS_KEY_ARN),
+        bucket_key_enabled=False,
+        space_floor_bytes=0,
+    )
+    for landing_id, data in (("01A", GOOD), ("01B", OTHER)):
+        upload = bucket.begin_upload("in/orders/a.csv", owner="session")
+        upload.write(0, [data])
+        staged = upload.finish()
+        info = database.write_now(lambda tx, staged=staged: bucket.publish(tx, staged))
+        landing = dataclasses.replace(
+            kit.landing(landing_id, "in/orders/a.csv", data),
+            object_id=info.object_id,
+            version_id=info.version_id,
+        )
+        database.write_now(lambda tx, landing=landing: record_landing(tx, landing))
+
+    def open_object(_pipe: Pipe, landing: Landing) -> Any:
+        reader = bucket.open_version(landing.object_id, landing.version_id)
+        if reader is None:
+            raise NotFound("not there")
+        return reader
+
+    collect(database, folder, int(kit.NOW * 1000), wanted=place.ledger.wanted)
+    place.loader._open_object = open_object
+    place.settle()
+    assert place.loads("01A") == [("SKIPPING", "LOADED")]
+    assert place.loads("01B") == [("SKIPPING", "AWAITING_DECISION")]
+    assert place.ids() == [1, 2]
+
+
+def test_refused_until_the_definition_allows_it(place: Place) -> None:
+    """A refused object is read by the loader that a changed definition makes; a bad file is not."""
+    place.denied.add("in/orders/a.csv")
+    place.put("01A", "in/orders/a.csv", GOOD)
+    place.put("01B", "in/orders/b.csv", BAD)
+    place.put("01C", "in/orders/c.csv", OTHER)
+    place.settle()
+    assert place.loads("01A") == [("SKIPPING", "LOAD_FAILED")]
     assert place.ids() == [3]
+    place.loader = place.new_loader()
+    place.settle()
+    assert place.loads("01A") == [("SKIPPING", "LOAD_FAILED")]
+    assert len(place.told) == 4
+    place.denied.clear()
+    place.loader = place.new_loader()
+    place.settle()
+    assert place.loads("01A") == [("SKIPPING", "LOADED")]
+    assert place.ids() == [1, 2, 3]
+    assert not place.ledger.pending(9)
+
+
+def test_refused_landings_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a refusal is final, so that the ledger's pending landings stay few."""
+    monkeypatch.setattr(loader_module, "LOAD_REFUSED_MAX", 2)
+    for number in range(5):
+        key = f"in/orders/{number}.csv"
+        place.denied.add(key)
+        place.put(f"0{number}", key, GOOD)
+    place.settle()
+    assert [landing.landing_id for landing in place.ledger.pending(9)] == ["00", "01"]
+    assert place.ledger.counts()["LOAD_FAILED"] == 5
+
+
+@pytest.mark.parametrize("fault", [OutOfMemory("no memory left"), MemoryError()])
+def test_out_of_memory_ends(place: Place, fault: Exception) -> None:
+    """A file that runs out of memory is set aside after a few attempts, and the next one loads."""
+    loader = place.new_loader()
+    loader._warehouse = Faulty(place.warehouse, [fault] * 9)
+    place.put("01A", "in/orders/a.csv", GOOD)
+    place.put("01B", "in/orders/b.csv", OTHER)
+    for _ in range(LOAD_ATTEMPTS_MAX):
+        while loader.step():
+            pass
+        place.now_s += 60
+    load = place.load("01A")
+    assert (load.status, load.attempts) == ("LOAD_FAILED", LOAD_ATTEMPTS_MAX)
+    assert load.message == "set aside after 3 attempts that ran out of memory or ended the loader"
+    assert place.ids() == [3]
+    assert not place.ledger.pending(9)
+
+
+def test_file_that_ends_the_loader(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file whose load ends the process is set aside after a few starts."""
+    monkeypatch.setattr(loader_module, "LOAD_CLAIM_BYTES", 20)
+    place.put("01A", "in/orders/a.csv", GOOD)
+    place.crash_point = "load-before-commit"
+    for attempt in range(LOAD_ATTEMPTS_MAX):
+        with pytest.raises(CrashError):
+            place.loader.step()
+        load = place.load("01A")
+        assert (load.status, load.attempts) == ("PENDING", attempt + 1)
+        place.loader = place.new_loader()
+    place.settle()
+    load = place.load("01A")
+    assert (load.status, load.attempts) == ("LOAD_FAILED", LOAD_ATTEMPTS_MAX)
+    assert not place.ledger.pending(9)
+    place.crash_point = ""
+    place.put("01B", "in/orders/a.csv", GOOD)
+    place.settle()
+    assert place.loads("01B") == [("SKIPPING", "LOADED")]
+
+
+def test_other_faults_set_no_large_file_aside(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of the disk is no attempt that the file has to answer for."""
+    monkeypatch.setattr(loader_module, "LOAD_CLAIM_BYTES", 20)
+    place.put("01A", "in/orders/a.csv", GOOD)
+    loader = place.new_loader()
+    loader._warehouse = Faulty(place.warehouse, [CouldNot("the disk is full")] * 5)
+    for _ in range(6):
+        loader.step()
+        place.now_s += 60
+    assert place.loads("01A") == [("SKIPPING", "LOADED")]
 
 
 def test_crash_of_the_oracle(place: Place) -> None:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import duckdb
 
 from feedgate.errors import CouldNot, FeedgateError, LoadError, NoSpace, RowError
+from feedgate.pipes.warehouse import OutOfMemory
 
 __all__ = ["FAULTS", "Kind", "kind_of", "of_data", "of_opening"]
 
@@ -66,6 +67,8 @@ def of_data(error: duckdb.Error) -> FeedgateError:
         # the text may hold values, so it is a row error, which stays on the receipt
         return LoadError("the warehouse refused the file", (RowError(_first_line(str(error))),))
     text = str(error)
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return OutOfMemory("the warehouse has no memory left")
     if "No space left" in text:
         return NoSpace("the warehouse has no space left on its disk")
     return CouldNot(f"the warehouse could not do it: {_first_line(text)}")

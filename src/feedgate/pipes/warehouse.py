@@ -6,12 +6,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from feedgate.errors import RowError
+from feedgate.errors import CouldNot, RowError
 from feedgate.ledger.receipts import Landing, LoadStatus
 from feedgate.stack.warehouse import Pipe
 from feedgate.stack.warehouse import Warehouse as Declared
 
-__all__ = ["History", "LoadRequest", "LoadResult", "QueryResult", "Warehouse", "load_identity"]
+__all__ = [
+    "History",
+    "LoadRequest",
+    "LoadResult",
+    "OutOfMemory",
+    "QueryResult",
+    "Warehouse",
+    "load_identity",
+]
+
+
+class OutOfMemory(CouldNot):
+    """The warehouse's memory did not suffice: the same again may fail for ever."""
 
 
 def load_identity(landing: Landing) -> str:
@@ -108,6 +120,10 @@ class Warehouse(Protocol):
         A second load of the same (pipe, ``load_identity``) changes nothing and returns the recorded
         result. A file that cannot be loaded is a result, recorded likewise. What ``chunks`` raises
         passes through and leaves nothing.
+
+        Raises:
+            OutOfMemory: nothing was changed.
+            CouldNot: likewise, for another fault of the surroundings.
         """
         ...
 
