@@ -156,7 +156,10 @@ def test_fixes_have_a_form_that_holds_in_every_account(site: Any) -> None:
             {"Fn::Sub": "${LandingBucket.Arn}/bob/a${!*}/*"},
             {"Fn::Sub": "${LandingKey.Arn}"},
         ],
-        "session": ["${LandingBucket.Arn}/bob/a${!*}/*", "${LandingKey.Arn}"],
+        "session": [
+            "${LandingBucket.Arn}/${!transfer:UserName}/a${!*}/*",
+            "${LandingKey.Arn}",
+        ],
     }
 
 

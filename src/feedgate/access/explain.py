@@ -37,6 +37,7 @@ __all__ = [
     "Line",
     "Step",
     "explain_pipe",
+    "explain_unasked",
     "explain_user",
     "operations_of",
 ]
@@ -73,6 +74,8 @@ class Explanation:
     """``who`` is the user's or the pipe's name. ``steps`` are in the order in which they are asked.
 
     ``trust`` is whether the role could be assumed at all. ``client_sees`` is OpenSSH's message.
+    ``blocked`` is what stops it whatever the policies say. ``bucket`` is empty where the supplier's
+    ``path`` lies in none.
     """
 
     who: str
@@ -87,10 +90,19 @@ class Explanation:
     client_sees: str | None = None
     logical_id: str | None = None
     source: Source | None = None
+    blocked: str | None = None
+    path: str = ""
 
     @property
     def allowed(self) -> bool:
-        return self.trust.allowed and all(step.allowed for step in self.steps)
+        return (
+            self.trust.allowed and self.blocked is None and all(step.allowed for step in self.steps)
+        )
+
+    @property
+    def place(self) -> str:
+        """What it is about: ``s3://bucket/key``, or the supplier's path."""
+        return f"s3://{self.bucket}/{self.key}" if self.bucket else self.path
 
     @property
     def refused(self) -> Step | None:
@@ -101,6 +113,8 @@ class Explanation:
         """One line."""
         if not self.trust.allowed:
             return f"the role cannot be assumed: {self.trust.reason()}"
+        if self.blocked is not None:
+            return self.blocked
         step = self.refused
         if step is None:
             return "allowed"
@@ -113,8 +127,7 @@ class Explanation:
         hint = f"in {self.fixes[0].where}: {self.fixes[0].inline()}" if self.fixes else None
         return Finding(
             "error",
-            f"`{self.who}` cannot {self.operation} `s3://{self.bucket}/{self.key}`:"
-            f" {self.summary()}",
+            f"`{self.who}` cannot {self.operation} `{self.place}`: {self.summary()}",
             source=self.source,
             resource=self.logical_id,
             hint=hint,
@@ -129,8 +142,10 @@ class Explanation:
             "operation": self.operation,
             "bucket": self.bucket,
             "key": self.key,
+            "path": self.path or None,
             "allowed": self.allowed,
             "summary": self.summary(),
+            "blocked": self.blocked,
             "client_sees": self.client_sees,
             "trust": {"decision": self.trust.effect.value, "reason": self.trust.reason()},
             "steps": [_step_dict(step) for step in self.steps],
@@ -205,6 +220,43 @@ def explain_user(
         client_sees=template.format(path=path or f"/{key}") if template and trust.allowed else None,
         logical_id=user.logical_id,
         source=user.source,
+        path=path or "",
+    )
+
+
+def explain_unasked(
+    judge: Judge,
+    user: User,
+    operation: str,
+    path: str,
+    why: str,
+    *,
+    bucket: str = "",
+    key: str = "",
+) -> Explanation:
+    """Explain an operation for which no policy is asked, so only the login can fail.
+
+    Raises:
+        AccessDenied: the user's role is not in the stack.
+        DefinitionError: the session policy has faults.
+    """
+    stack = judge.stack
+    role = role_of_user(stack, user)
+    session = user_session(stack, user, role, session_id="0" * 16, issued_at_s=judge.now())
+    trust = transfer_trust(stack, user, role)
+    return Explanation(
+        who=user.user_name,
+        principal=session.arn,
+        operation=operation,
+        bucket=bucket,
+        key=key,
+        trust=trust,
+        steps=(),
+        fixes=tuple(FixAuthor(stack, role, user, bucket).trust(trust)),
+        notes=(why,),
+        logical_id=user.logical_id,
+        source=user.source,
+        path=path,
     )
 
 
@@ -216,8 +268,11 @@ def explain_pipe(
     key: str,
     *,
     external_id: str | None = None,
+    blocked: str | None = None,
 ) -> Explanation:
     """Explain whether a pipe's storage integration may read an object.
+
+    ``blocked`` says why the pipe would not read it anyway; there is then nothing to paste.
 
     Raises:
         AccessDenied: the integration's role is not in the stack.
@@ -236,10 +291,11 @@ def explain_pipe(
         key=key,
         trust=trust,
         steps=tuple(map(_step, judged)),
-        fixes=(*author.trust(trust), *author.statements(judged)),
+        fixes=() if blocked else (*author.trust(trust), *author.statements(judged)),
         notes=_notes(judged, role, None),
         logical_id=role.logical_id,
         source=role.source,
+        blocked=blocked,
     )
 
 

@@ -138,11 +138,11 @@ class FixAuthor:
         return self._role.logical_id, "Policies"
 
     def _statement(self, kind: PolicyKind, step: Judgement) -> dict[str, Any]:
-        """A statement without its actions."""
+        """A statement without its actions: of an object, its folder; of one in none, itself."""
         statement: dict[str, Any] = {"Effect": "Allow"}
         if kind in ("kms", "bucket"):
             statement["Principal"] = {"AWS": self._role.arn}
-        resource = _literal(step.decision.request.resource)
+        resource = self._shared(kind, _literal(step.decision.request.resource))
         if kind == "kms":
             statement["Resource"] = "*"  # in a key policy: this key
         elif step.requirement.action.startswith("kms:"):
@@ -150,12 +150,22 @@ class FixAuthor:
         elif step.requirement.on == "bucket":
             statement["Resource"] = resource
             prefix = step.decision.request.context.get("s3:prefix")
-            if isinstance(prefix, str) and prefix:
-                pattern = f"{_literal(prefix)}*"
+            if isinstance(prefix, str):
+                pattern = self._shared(kind, f"{_literal(prefix)}*" if prefix else "")
                 statement["Condition"] = {"StringLike": {"s3:prefix": [pattern]}}
         else:
-            statement["Resource"] = resource.rpartition("/")[0] + "/*"
+            folder = resource.rpartition("/")[0]
+            statement["Resource"] = f"{folder}/*" if "/" in folder else resource
         return statement
+
+    def _shared(self, kind: PolicyKind, text: str) -> str:
+        """A session policy serves every user of the stack: his own name becomes the variable."""
+        if kind != "session" or self._user is None:
+            return text
+        components = text.split("/")
+        if self._user.user_name in components:
+            components[components.index(self._user.user_name)] = "${transfer:UserName}"
+        return "/".join(components)
 
 
 def _portable(value: Any, by_arn: Mapping[str, str], *, as_text: bool) -> Any:

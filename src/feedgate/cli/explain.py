@@ -58,15 +58,22 @@ def explain(
 
     definition, users = _definition(stack, data, run_values(options))
     if pipe is not None:
-        key = words[0] if words else None
+        if len(words) > 1:
+            raise UsageError("--pipe takes one PATH at most", hint="a key, or s3://BUCKET/KEY")
+        key, bucket = words[0] if words else None, None
         if key is not None and key.startswith("s3://"):
-            key = key.removeprefix("s3://").partition("/")[2]
-        explanation = explain_pipe_path(definition, pipe, key)
+            bucket, _, key = key.removeprefix("s3://").partition("/")
+        explanation = explain_pipe_path(definition, pipe, key, bucket=bucket)
     else:
         if not 3 <= len(words) <= 4:
             raise UsageError(
                 "explain takes USER OPERATION PATH, or --pipe NAME [PATH]",
                 hint="for example `feedgate explain jeffrey_aven ls /`",
+            )
+        if words[1] == "rename" and len(words) < 4:
+            raise UsageError(
+                "a rename takes the old path and the new one",
+                hint=f"for example `feedgate explain {words[0]} rename {words[2]} /new/path`",
             )
         user = users.get(words[0])
         if user is None:
@@ -107,17 +114,18 @@ def _definition(stack: Path, data: Path | None, values: Any) -> tuple[Definition
 def _print(explanation: Explanation, *, show_all: bool) -> None:
     verdict = click.style("allowed", fg="green") if explanation.allowed else ""
     verdict = verdict or click.style("refused", fg="red")
-    place = safe(f"s3://{explanation.bucket}/{explanation.key}")
-    result(f"{verdict}: {explanation.who} {explanation.operation} {place}")
+    result(f"{verdict}: {explanation.who} {explanation.operation} {safe(explanation.place)}")
     result(f"  as {explanation.principal}")
     if not explanation.trust.allowed:
         result(f"  the role cannot be assumed: {explanation.trust.reason()}")
+    if explanation.blocked:
+        result(f"  {safe(explanation.blocked)}")
     for step in explanation.steps:
         _print_step(step, show_all=show_all)
     if explanation.client_sees:
         result(f"\nthe client sees: {safe(explanation.client_sees)}")
     for remark in explanation.notes:
-        result(f"\n{remark}")
+        result(f"\n{safe(remark)}")
     for fix in explanation.fixes:
         result(f"\nto allow it, in {fix.where}:")
         text = json.dumps(fix.portable, indent=2) if fix.portable else fix.text()

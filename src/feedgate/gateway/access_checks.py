@@ -9,12 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from feedgate.access.actions import COMMANDS
 from feedgate.access.authorize import Judge
-from feedgate.access.explain import Explanation, explain_pipe, explain_user
-from feedgate.errors import AccessDenied, DefinitionError, FeedgateError, Finding, NotFound
+from feedgate.access.explain import (
+    Explanation,
+    explain_pipe,
+    explain_unasked,
+    explain_user,
+    operations_of,
+)
+from feedgate.errors import (
+    AccessDenied,
+    Conflict,
+    DefinitionError,
+    FeedgateError,
+    Finding,
+    NotFound,
+    Unsupported,
+    UsageError,
+)
 from feedgate.files.mapping import HomeMapping, Mapped, Virtual
 from feedgate.gateway.definition import Definition
-from feedgate.pipes.match import location_of
+from feedgate.pipes.match import location_of, why_not
 from feedgate.stack.resources import User
 from feedgate.stack.warehouse import Pipe, Warehouse
 
@@ -38,22 +54,62 @@ def access_findings(definition: Definition) -> list[Finding]:
 def explain_path(
     definition: Definition, user: User, operation: str, path: str, *, target: str | None = None
 ) -> Explanation:
-    """Explain an operation of a user on a supplier's path.
+    """Explain an operation of a user on a supplier's path, as ``files.home`` will take it.
 
     Raises:
-        NotFound: no mapping of the user covers the path, so no policy is asked.
-        UsageError: there is no such operation.
+        NotFound: no mapping of the user covers the path, or it lies in no bucket of the stack.
+        Conflict: the operation is one on a file, and the path is a directory of the mapping.
+        Unsupported: a rename from one bucket to another.
+        UsageError: there is no such operation, or a rename without a target.
     """
+    if (operation == "rename") != (target is not None):
+        raise UsageError(
+            "a rename takes the old path and the new one, other operations take one path",
+            hint=f"for example `feedgate explain {user.user_name} rename /a.csv /b.csv`",
+        )
+    if operation not in (known := operations_of("supplier")):
+        raise UsageError(f"there is no operation `{operation}`", hint=f"one of {', '.join(known)}")
     mapping = HomeMapping.of(user)
-    found = _mapped(mapping, user, path)
-    to = _mapped(mapping, user, target).key if target is not None else None
+    judge = _judge(definition)
+    found = mapping.resolve(_bytes(path))
+    if why := _why_unasked(found, operation, user):
+        bucket, key = ("", "") if isinstance(found, Virtual) else (found.bucket, found.key)
+        return explain_unasked(judge, user, operation, path, why, bucket=bucket, key=key)
+    source = _place(definition, user, found, path, operation)
+    written = target if "open-write" not in COMMANDS.get(operation, (operation,)) else path
+    if written is not None and written.rpartition("/")[2] in ("", ".", ".."):
+        raise Conflict(f"`{written}` is named as a directory, and takes no file")
+    to = None
+    if target is not None:
+        there = _place(definition, user, mapping.resolve(_bytes(target)), target, operation)
+        if there.bucket != source.bucket:
+            raise Unsupported(
+                f"`{path}` lies in the bucket `{source.bucket}`, `{target}` in `{there.bucket}`:"
+                " renaming from one bucket to another is not supported"
+            )
+        to = there.key
     return explain_user(
-        _judge(definition), user, operation, found.bucket, found.key, target=to, path=path
+        judge,
+        user,
+        operation,
+        source.bucket,
+        source.key,
+        is_directory=path.endswith("/"),
+        target=to,
+        path=path,
     )
 
 
-def explain_pipe_path(definition: Definition, pipe_name: str, key: str | None) -> Explanation:
-    """Explain whether a pipe's storage integration may read a key (default: a sample)."""
+def explain_pipe_path(
+    definition: Definition, pipe_name: str, key: str | None, *, bucket: str | None = None
+) -> Explanation:
+    """Explain whether a pipe's storage integration may read a key (default: a sample).
+
+    ``bucket`` is by default the one of the pipe's stage.
+
+    Raises:
+        NotFound: there is no such pipe.
+    """
     warehouse = definition.warehouse
     if warehouse is None:
         raise NotFound("this stack has no warehouse.sql")
@@ -65,22 +121,60 @@ def explain_pipe_path(definition: Definition, pipe_name: str, key: str | None) -
     if not pipes:
         names = ", ".join(str(name) for name in warehouse.pipes)
         raise NotFound(f"there is no pipe `{pipe_name}`", hint=f"one of {names}")
-    return _explain_pipe(_judge(definition), warehouse, pipes[0], key)
+    return _explain_pipe(_judge(definition), warehouse, pipes[0], key, bucket=bucket)
 
 
 def _judge(definition: Definition) -> Judge:
     return Judge(definition.stack, lambda _event: None, time.time)
 
 
-def _mapped(mapping: HomeMapping, user: User, path: str) -> Mapped:
-    found = mapping.resolve(path.encode())
+_LISTINGS = frozenset({"ls", "list", "opendir", "readdir"})
+_STATS = frozenset({"stat", "lstat", "realpath", "setstat"})
+
+
+def _bytes(path: str) -> bytes:
+    """A path as a client would send it; what is not UTF-8 is refused by the mapping."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _why_unasked(found: Mapped | Virtual, operation: str, user: User) -> str | None:
+    """Why no policy is asked: what the mapping says exists needs no leave to be seen."""
     if isinstance(found, Virtual):
-        raise NotFound(
-            f"`{path}` is a level above the mappings of `{user.user_name}`: it lists"
-            f" {', '.join(sorted(found.children)) or 'nothing'} and takes no files",
-            hint="name a path below one of them",
+        if operation in _LISTINGS | _STATS:
+            names = ", ".join(found.children) or "nothing"
+            return (
+                f"`{found.path}` is a level above the mappings of `{user.user_name}`; it lists its"
+                f" mappings, no policy is asked: {names}"
+            )
+    elif operation in _STATS and found.is_root and not found.is_file:
+        return f"`{found.path}` is a directory of the mapping: it exists, no policy is asked"
+    return None
+
+
+def _place(
+    definition: Definition, user: User, found: Mapped | Virtual, path: str, operation: str
+) -> Mapped:
+    """Where a path lies for an operation that asks the judge."""
+    is_directory = isinstance(found, Virtual) or (found.is_root and not found.is_file)
+    if is_directory and operation not in _LISTINGS | _STATS:
+        raise Conflict(
+            f"`{path}` is a directory of the mappings of `{user.user_name}`, and"
+            f" `{operation}` takes a path below one",
+            hint=f"for example `{path.rstrip('/')}/{_SAMPLE_NAME}`",
         )
+    assert isinstance(found, Mapped)
+    if found.is_file and operation in _LISTINGS:
+        raise NotFound(f"`{path}` is a file of the mapping, not a directory")
+    _require_bucket(definition, found.bucket)
     return found
+
+
+def _require_bucket(definition: Definition, name: str) -> None:
+    buckets = definition.stack.buckets
+    if name not in buckets:
+        raise NotFound(
+            f"the stack has no bucket `{name}`", hint=f"it has {', '.join(sorted(buckets))}"
+        )
 
 
 def _user_findings(judge: Judge, user: User) -> Iterator[Finding]:
@@ -144,16 +238,31 @@ def _pipe_findings(judge: Judge, warehouse: Warehouse, pipe: Pipe) -> Iterator[F
         yield finding
 
 
-def _explain_pipe(judge: Judge, warehouse: Warehouse, pipe: Pipe, key: str | None) -> Explanation:
+def _explain_pipe(
+    judge: Judge,
+    warehouse: Warehouse,
+    pipe: Pipe,
+    key: str | None,
+    *,
+    bucket: str | None = None,
+) -> Explanation:
     integration = warehouse.integrations[warehouse.stages[pipe.copy.stage].integration]
     location = location_of(warehouse, pipe)
+    blocked = None
+    if bucket is not None and bucket != location.bucket:
+        reads = f"s3://{location.bucket}/{location.prefix}"
+        blocked = f"the pipe never reads the bucket `{bucket}`: it reads `{reads}`"
+    elif key is not None:
+        reason = why_not(warehouse, pipe, location.bucket, key)
+        blocked = f"the pipe does not read that file: {reason}" if reason else None
     return explain_pipe(
         judge,
         str(pipe.name),
         integration.role_arn,
-        location.bucket,
+        bucket or location.bucket,
         key if key is not None else location.prefix + _SAMPLE_NAME,
         external_id=integration.external_id,
+        blocked=blocked,
     )
 
 
