@@ -11,7 +11,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TextIO
 
 import msgspec
 
-__all__ = ["EventLog", "utc_iso"]
+__all__ = ["EventLog", "begin_burst", "end_burst", "rendered", "utc_iso"]
 
 Clock = Callable[[], float]
 
@@ -36,7 +37,7 @@ def _iso_second(unix_s: int) -> str:
 
 
 class EventLog:
-    """Writes JSON lines, each in one ``write``, so that processes sharing a file never mix.
+    """Writes whole JSON lines in one ``write``, so that processes sharing a file never mix.
 
     ``stream`` takes text (default: stderr); ``EventLog.file`` appends to a file without a buffer.
     """
@@ -44,6 +45,8 @@ class EventLog:
     def __init__(self, stream: TextIO | None = None, *, now: Clock) -> None:
         text = stream if stream is not None else sys.stderr
         self._now = now
+        self._second = -1
+        self._second_text = b""
         self._write_line: Callable[[bytes], object] = lambda line: _write_text(text, line)
 
     @classmethod
@@ -77,28 +80,74 @@ class EventLog:
         """Something that went wrong."""
         self._write("message", message, {"level": "error", **fields})
 
+    def emit_rendered(self, head: bytes, more: bytes = b"") -> None:
+        """Write one line of fields that ``rendered`` made, the activity type among them.
+
+        For events that differ in a field or two: the others are rendered once.
+        """
+        milliseconds = int(self._now() * 1000)
+        second = milliseconds // 1000
+        if second != self._second:
+            self._second, self._second_text = second, _iso_second(second).encode()
+        line = b'{"timestamp":"%b.%03dZ"%b%b}\n' % (
+            self._second_text,
+            milliseconds % 1000,
+            head,
+            more,
+        )
+        lines = _burst.lines
+        if lines is None:
+            self._write_out(line)
+        else:
+            lines.setdefault(self, []).append(line)
+
     def _write(self, head: str, value: str, fields: dict[str, object]) -> None:
-        record: dict[str, object] = {"timestamp": utc_iso(self._now()), head: value}
-        for name, item in fields.items():
-            if item is not None:
-                record[name.replace("_", "-")] = item
+        self.emit_rendered(rendered({head: value, **fields}))
+
+    def _write_out(self, lines: bytes) -> None:
         # a full disk or a closed pipe must never stop a transfer
         with contextlib.suppress(OSError, ValueError):
-            self._write_line(_json_line(record))
+            self._write_line(lines)
+
+
+class _Burst(threading.local):
+    lines: dict[EventLog, list[bytes]] | None = None
+
+
+_burst = _Burst()
+
+
+def begin_burst() -> None:
+    """From now on keep what this thread logs, until ``end_burst``: one write for several lines.
+
+    Whoever begins a burst ends it before the reply to what was logged leaves, and before it waits.
+    """
+    _burst.lines = {}
+
+
+def end_burst() -> None:
+    """Write what was kept."""
+    lines, _burst.lines = _burst.lines, None
+    for log, kept in (lines or {}).items():
+        log._write_out(kept[0] if len(kept) == 1 else b"".join(kept))  # noqa: SLF001
 
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
 
-def _json_line(record: dict[str, object]) -> bytes:
-    """One line of ASCII; the fast encoder keeps other letters, so such lines go the slow way."""
+def rendered(fields: Mapping[str, object]) -> bytes:
+    """Fields as a line has them, each after a comma; None is left out, ``_`` becomes ``-``.
+
+    ASCII; the fast encoder keeps other letters, so such fields go the slow way.
+    """
+    record = {name.replace("_", "-"): value for name, value in fields.items() if value is not None}
     try:
-        line = _encoder.encode(record)
+        text = _encoder.encode(record)
     except UnicodeEncodeError:  # lone surrogates: bytes that are no UTF-8
-        line = b"\xff"
-    if not line.isascii():
-        line = json.dumps(record, ensure_ascii=True, default=repr).encode("ascii")
-    return line + b"\n"
+        text = b"\xff"
+    if not text.isascii():
+        text = json.dumps(record, ensure_ascii=True, default=repr).encode("ascii")
+    return b"," + text[1:-1] if record else b""
 
 
 def _write_text(stream: TextIO, line: bytes) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from feedgate.access.authorize import AuditEvent, Judge
+from feedgate.access.audit import AuditEvent, Judged
+from feedgate.access.authorize import Judge
 from feedgate.access.guarded import GuardedBucket, guarded_buckets
 from feedgate.access.principals import Operator, Principal
 from feedgate.database import Database
@@ -30,10 +31,11 @@ from feedgate.kms.envelope import KmsKey
 from feedgate.kms.keyring import Keyring
 from feedgate.ledger import store as ledger_store
 from feedgate.ledger.store import Ledger
+from feedgate.limits import AUDIT_HEADS_KEPT_MAX
 from feedgate.stack.resources import Stack
 from feedgate.storage import embedded
 from feedgate.storage.embedded import EmbeddedBucket
-from feedgate.telemetry import EventLog
+from feedgate.telemetry import EventLog, rendered
 
 __all__ = ["Services", "open_database"]
 
@@ -174,8 +176,16 @@ class Services:
 def audit_to(path: Path, now: Callable[[], float]) -> Callable[[AuditEvent], None]:
     """Write each decision as one JSON line, appended."""
     log = EventLog.file(path, now=now)
+    heads: dict[Judged, bytes] = {}  # all but the resource is the same for key after key
 
     def write(event: AuditEvent) -> None:
-        log.emit("DECISION", **event.fields())
+        head = heads.get(event.judged)
+        if head is None:
+            if len(heads) >= AUDIT_HEADS_KEPT_MAX:
+                heads.clear()
+            fields = event.fields()
+            del fields["resource"]
+            head = heads[event.judged] = rendered({"activity_type": "DECISION", **fields})
+        log.emit_rendered(head, rendered({"resource": event.resource}))
 
     return write

@@ -14,7 +14,7 @@ from feedgate.errors import FeedgateError, NoSpace, NotFound
 from feedgate.sftp.handles import Download, Upload
 from feedgate.sftp.packets import MalformedError, Request
 from feedgate.sftp.status import PERMISSION_DENIED, status_of
-from feedgate.telemetry import EventLog
+from feedgate.telemetry import EventLog, rendered
 
 __all__ = ["ConnectionEvents", "SessionEvents"]
 
@@ -28,12 +28,20 @@ class ConnectionEvents:
         self._log = log
         self._fields = dict(fields)
         self._observer = observer
+        self._heads: dict[str, bytes] = {}  # by activity type, what each line begins with
 
     def emit(self, activity_type: str, **fields: object) -> None:
         """One activity, to the log and, for who watches the terminal, to the observer."""
-        record = {**self._fields, **fields}
-        self._log.emit(activity_type, **record)
+        head = self._heads.get(activity_type)
+        if head is None:
+            head = rendered({"activity_type": activity_type, **self._fields})
+            self._heads[activity_type] = head
+        if fields.keys() & self._fields.keys():
+            self._log.emit(activity_type, **{**self._fields, **fields})
+        else:
+            self._log.emit_rendered(head, rendered(fields))
         if activity_type == "CLOSE":
+            record = {**self._fields, **fields}
             shown = {name.replace("_", "-"): value for name, value in record.items()}
             self._observer({"activity-type": activity_type, **shown})
 
