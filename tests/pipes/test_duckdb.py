@@ -540,6 +540,34 @@ def test_a_database_more(tmp_path: Path) -> None:
         "ATTACH '/tmp/feedgate.duckdb'",
         "SET memory_limit = '1GB'",
         "PRAGMA version",
+        "PRAGMA database_list",
+        "PRAGMA show_tables",
+        "PRAGMA table_info('orders')",
+        "EXPLAIN PRAGMA database_list",
+        "SELECT * FROM duckdb_tables",
+        "SELECT * FROM duckdb_columns()",
+        "SELECT * FROM main.duckdb_views",
+        "SELECT * FROM system.main.duckdb_views",
+        "DESCRIBE duckdb_views",
+        "SELECT (SELECT max(file) FROM pragma_database_list)",
+        "SELECT * FROM pragma_database_list()",
+        "FROM sqlite_master",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM landing.information_schema.tables",
+        "SELECT * FROM pg_catalog.pg_class",
+        "SELECT * FROM pg_class",
+        "WITH duckdb_tables AS (SELECT 1) SELECT * FROM duckdb_tables",
+        "SELECT * FROM (WITH pg_class AS (SELECT 1) FROM pg_class), pg_class",
+        "SELECT current_setting('temp_directory')",
+        "SELECT \"current_setting\"('temp_directory')",
+        "SELECT system.main.current_setting('temp_directory')",
+        "SELECT pg_get_viewdef(1)",
+        "SELECT pg_sleep(1)",
+        "SHOW TABLES FROM landing._feedgate",
+        "SELECT " + "+".join(["1"] * 900),
+        "SELECT " + "(SELECT " * 300 + "1" + ")" * 300,
+        "SELECT '\udc00'",
+        "SELECT '\0'",
         "LOAD httpfs",
         "CALL pragma_version()",
         "BEGIN",
@@ -590,6 +618,16 @@ def test_query_results(asked: DuckDBWarehouse) -> None:
     [
         ("SHOW TABLES", [("EVENTS",), ("ORDERS",)]),
         ("SHOW DATABASES", [("LANDING",)]),
+        ("SHOW SCHEMAS", [("LANDING", "PUBLIC"), ("LANDING", "RAW")]),
+        ("SELECT count(*) FROM Landing.RAW.orders", [(2,)]),
+        ("SELECT count(*) FROM raw.orders o JOIN orders p USING (id)", [(2,)]),
+        ("WITH a AS (FROM orders), b AS (FROM a) SELECT count(*) FROM b, a", [(4,)]),
+        (
+            "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3)"
+            " SELECT max(n) FROM r",
+            [(3,)],
+        ),
+        ("SELECT pg_typeof(1)", [("integer",)]),
         ("SHOW ALL TABLES", [("LANDING", "RAW", "EVENTS"), ("LANDING", "RAW", "ORDERS")]),
         ("VALUES (1), (2);", [(1,), (2,)]),
         ("FROM range(2)", [(0,), (1,)]),
@@ -601,6 +639,44 @@ def test_queries_allowed(
 ) -> None:
     """SELECT in all its forms, SHOW and DESCRIBE work; what is ours alone is not listed."""
     assert rows(asked, sql) == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT nope FROM orders", 'Referenced column "nope" not found in FROM clause!'),
+        ("SELEC 1", "syntax error at or near"),
+        ("SELECT 'x'::INT", "Could not convert string 'x' to INT32"),
+    ],
+)
+def test_faults_of_a_query(asked: DuckDBWarehouse, sql: str, words: str) -> None:
+    """DuckDB's sentence stays as it is, and the hint says whose SQL it is."""
+    with pytest.raises(UsageError) as caught:
+        asked.query(sql)
+    assert caught.value.message.startswith(words)
+    assert caught.value.hint == "a query is written in DuckDB's SQL"
+
+
+def test_unknown_table(asked: DuckDBWarehouse) -> None:
+    """A table that is not there is named, and nothing that is not the author's is proposed."""
+    with pytest.raises(UsageError) as caught:
+        asked.query("SELECT * FROM raw.order")
+    assert caught.value.message == "there is no table `raw.order` to query"
+    assert caught.value.hint == "`SHOW ALL TABLES` lists the tables"
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("SELECT * FROM orders WHERE false", ("ID", "CUSTOMER", "AMOUNT", "AT", "SOURCE")),
+        ("SELECT 1 AS a, 2 AS b LIMIT 0", ("a", "b")),
+    ],
+)
+def test_empty_result(asked: DuckDBWarehouse, sql: str, columns: tuple[str, ...]) -> None:
+    """A result without rows keeps its columns' names and types."""
+    found = asked.query(sql)
+    assert (found.columns, found.rows) == (columns, ())
+    assert len(found.types) == len(columns)
 
 
 def test_describe_and_explain(asked: DuckDBWarehouse) -> None:

@@ -4,7 +4,8 @@ What DuckDB's own lock does (no external access, locked configuration, a read-on
 not enough: a SELECT may call table functions, and ``enable_logging(storage := 'file')`` inside one
 makes the whole instance unusable (tried, 1.5.5). So the statement is parsed by DuckDB itself
 (``json_serialize_sql``, which takes SELECTs alone) and its tree is looked through: table functions
-are an allow-list, and the schema that holds lineage and history is not named.
+are an allow-list, and so are tables: the declared ones and the query's own. DuckDB's system views
+show paths of files and the schema that holds lineage and history.
 """
 
 from __future__ import annotations
@@ -31,9 +32,25 @@ __all__ = ["run_query"]
 _TABLE_FUNCTIONS: Final = frozenset(
     {"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"}
 )
-_REFUSED_FUNCTIONS: Final = frozenset({"currval", "nextval", "setseed", "write_log"})
+_REFUSED_FUNCTIONS: Final = frozenset(
+    {
+        "current_query",
+        "current_setting",
+        "currval",
+        "getenv",
+        "nextval",
+        "setseed",
+        "sleep_ms",
+        "stats",
+        "write_log",
+    }
+)
+_POSTGRES_FUNCTIONS: Final = frozenset({"pg_size_pretty", "pg_typeof"})  # the rest show the catalog
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?", re.IGNORECASE)
-_ALLOWED_HINT: Final = "SELECT, DESCRIBE, SHOW and EXPLAIN of one SELECT are"
+_ALLOWED_HINT: Final = "SELECT, DESCRIBE, SHOW and EXPLAIN of one SELECT are allowed"
+_DIALECT_HINT: Final = "a query is written in DuckDB's SQL"
+_TABLES_HINT: Final = "`SHOW ALL TABLES` lists the tables"
+_TOO_DEEP: Final = "the query is nested too deeply"
 
 # what leaves as it is; every other type becomes text
 _PLAIN_TYPES = re.compile(
@@ -42,6 +59,9 @@ _PLAIN_TYPES = re.compile(
 _WHOLE = re.compile(r"DECIMAL\(\d+,0\)")
 _NESTED = re.compile(r".*\]|STRUCT\(.*|MAP\(.*|UNION\(.*", re.DOTALL)
 
+_SHOWN: Final = frozenset(
+    {"", "__show_tables_expanded", "databases", "schemas", "tables", "variables"}
+)
 _LISTINGS: Final = {
     "databases": (
         "SELECT database_name FROM duckdb_databases()"
@@ -50,6 +70,11 @@ _LISTINGS: Final = {
     "__show_tables_expanded": (
         "SELECT database_name AS database, schema_name AS schema, view_name AS name"
         " FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
+    ),
+    "schemas": (
+        "SELECT database_name, schema_name FROM duckdb_schemas() WHERE NOT internal"  # noqa: S608
+        f" AND database_name <> 'memory' AND schema_name NOT IN ('main', '{HIDDEN}')"
+        " ORDER BY ALL"
     ),
 }
 
@@ -72,6 +97,8 @@ def run_query(
             if explain or shows:
                 return _fetched(cursor, listing or statement, None)
             return _selected(cursor, select)
+    except RecursionError:
+        raise UsageError(_TOO_DEEP) from None
     except duckdb.InterruptException as error:
         raise CouldNot(f"the query took longer than {timeout_s:g} s") from error
     except duckdb.OutOfMemoryException as error:
@@ -80,6 +107,10 @@ def run_query(
         if kind_of(error) == "refuse":
             raise _refused(error) from error
         raise of_data(error) from error
+    except FeedgateError:
+        raise
+    except Exception as error:  # a query may be any text: whatever it does is its answer
+        raise UsageError(f"the query could not be run: {type(error).__name__}") from error
 
 
 def _only_statement(sql: str) -> str:
@@ -98,15 +129,16 @@ def _checked(cursor: duckdb.DuckDBPyConnection, select: str) -> tuple[bool, str 
     tree = json.loads(rows[0][0])
     if tree["error"]:
         if tree.get("error_type") == "parser":
-            raise UsageError(tree["error_message"])
-        raise UsageError("this statement is not allowed here", hint=_ALLOWED_HINT + " allowed")
+            raise UsageError(tree["error_message"], hint=_DIALECT_HINT)
+        raise UsageError("this statement is not allowed here", hint=_ALLOWED_HINT)
     source = tree["statements"][0]["node"].get("from_table") or {}
     shows = source.get("type") == "SHOW_REF"
     listing = None
     if shows and source.get("query") is None:
-        listing = _LISTINGS.get(str(source.get("table_name")).strip('"').lower())
+        listing = _LISTINGS.get(_plain(source.get("table_name")))
+    names = _Names(cursor, tree["statements"])
     for node in _nodes(tree["statements"]):
-        _check_node(node)
+        _check_node(node, names)
     return shows, listing
 
 
@@ -122,19 +154,60 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             stack.extend(node)
 
 
-def _check_node(node: dict[str, Any]) -> None:
+def _plain(name: Any) -> str:
+    return str(name or "").strip('"').casefold()
+
+
+class _Names:
+    """The tables that a query may name: declared ones, and what its own WITH names."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, statements: Any) -> None:
+        rows = cursor.execute(
+            "SELECT internal, database_name, schema_name, view_name FROM duckdb_views()"
+        ).fetchall()
+        folded = [(internal, *map(_plain, names)) for internal, *names in rows]
+        self._declared = {tuple(names) for internal, *names in folded if not internal}
+        self._internal = {names[2] for internal, *names in folded if internal}
+        self._own = {
+            _plain(entry.get("key"))
+            for node in _nodes(statements)
+            if isinstance(node.get("cte_map"), dict)
+            for entry in node["cte_map"].get("map", ())
+        }
+
+    def require(self, database: str, schema: str, name: str) -> None:
+        """Raises ``UsageError`` unless the table may be named so; an empty part is left out."""
+        bare = not database and not schema
+        if bare and name in self._own | self._internal:
+            if name not in self._internal:
+                return
+            raise UsageError(f"`{name}` is not readable here", hint=_TABLES_HINT)
+        for known in self._declared:
+            given = (database or known[0], schema or known[1], name)
+            if given == known:
+                return
+        shown = ".".join(part for part in (database, schema, name) if part)
+        raise UsageError(f"there is no table `{shown}` to query", hint=_TABLES_HINT)
+
+
+def _check_node(node: dict[str, Any], names: _Names) -> None:
     kind = node.get("type")
     if kind == "TABLE_FUNCTION":
-        name = str(node.get("function", {}).get("function_name", "?")).lower()
+        name = _plain((node.get("function") or {}).get("function_name") or "?")
         if name not in _TABLE_FUNCTIONS:
             raise UsageError(f"table function `{name}` is not allowed here")
-    elif node.get("class") == "FUNCTION":
-        name = str(node.get("function_name", "?")).lower()
-        if name in _REFUSED_FUNCTIONS:
+    elif "function_name" in node:
+        name = _plain(node["function_name"])
+        refused = name.startswith("pg_") and name not in _POSTGRES_FUNCTIONS
+        if refused or name in _REFUSED_FUNCTIONS:
             raise UsageError(f"function `{name}` is not allowed here")
     elif kind in ("BASE_TABLE", "SHOW_REF"):
-        names = (node.get(part) for part in ("catalog_name", "schema_name", "table_name"))
-        if any(str(name).strip('"').upper() == HIDDEN for name in names):
+        database, schema, name = (
+            _plain(node.get(part)) for part in ("catalog_name", "schema_name", "table_name")
+        )
+        if kind == "BASE_TABLE" or name not in _SHOWN:
+            names.require(database, schema, name)
+        elif HIDDEN.casefold() in (database, schema):
             raise UsageError(f"schema `{HIDDEN}` is not readable here")
 
 
@@ -204,8 +277,7 @@ def _whole(cell: Decimal | None) -> int | str | None:
 
 
 def _refused(error: duckdb.Error) -> FeedgateError:
-    """DuckDB's words without its prefix and its drawing of the place."""
+    """DuckDB's sentence as it is, without its prefix and its drawing of the place."""
     text = str(error).split("\n\nLINE", 1)[0].replace("\n", " ").strip()
     head, _, rest = text.partition("Error: ")
-    message = rest if rest and head.count(" ") <= 2 else text
-    return UsageError(message[:1].lower() + message[1:])
+    return UsageError(rest if rest and head.count(" ") <= 2 else text, hint=_DIALECT_HINT)
