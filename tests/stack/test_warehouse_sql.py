@@ -483,11 +483,29 @@ def test_names_refused(text: str, message: str) -> None:
     assert faults(text, base=False) == [message]
 
 
-def test_if_not_exists_keeps_the_first_and_or_replace_the_last() -> None:
-    """The two modifiers decide between two statements of one name."""
-    found = parse("CREATE TABLE IF NOT EXISTS t (z INT); CREATE OR REPLACE TABLE v (z INT);")
-    assert [each.name for each in found.tables[Name("D", "S", "T")].columns] == ["A", "B"]
-    assert [each.name for each in found.tables[Name("D", "S", "V")].columns] == ["Z"]
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("IF NOT EXISTS ", "OR REPLACE"),
+        ("", "OR REPLACE"),
+        ("", "IF NOT EXISTS"),
+        ("IF NOT EXISTS ", "IF NOT EXISTS"),
+    ],
+)
+def test_declared_twice(first: str, second: str) -> None:
+    """A second declaration is refused with both places, whatever modifiers the two have."""
+    again = "CREATE OR REPLACE TABLE x" if second == "OR REPLACE" else f"CREATE TABLE {second} x"
+    found = faults(f"CREATE TABLE {first}x (a INT);\n{again} (b INT);")
+    (fault,) = found
+    assert fault.startswith("2:1: table `D.S.X` is declared already at w.sql:")
+
+
+def test_database_and_schema_may_be_made_sure_of() -> None:
+    """Each script may begin with its database and schema; replacing them is refused."""
+    parse("CREATE DATABASE IF NOT EXISTS d; CREATE SCHEMA IF NOT EXISTS d.s;")
+    for text in ("CREATE OR REPLACE DATABASE d;", "CREATE OR REPLACE SCHEMA d.s;"):
+        (fault,) = faults(text)
+        assert "is declared already at" in fault
 
 
 # -- integrations and stages --------------------------------------------------------------------

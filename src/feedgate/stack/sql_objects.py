@@ -34,9 +34,9 @@ def read_file_format(cursor: Cursor, declared: Declared, made: Creation) -> None
     name = declared.name(cursor, "a file format")
     options = [each for each in cursor.options() if each.key != "COMMENT"]
     type_name, decoded = read_format_options(cursor, options)
-    if declared.place(cursor, made, "file format", declared.file_formats, name):
-        _warn_of_escape(cursor, type_name, decoded, made.start)
-        declared.file_formats[name] = FileFormat(type_name, decoded, name, source)
+    declared.require_free(cursor, made, "file format", declared.file_formats, name)
+    _warn_of_escape(cursor, type_name, decoded, made.start)
+    declared.file_formats[name] = FileFormat(type_name, decoded, name, source)
 
 
 def _warn_of_escape(
@@ -148,8 +148,8 @@ def read_integration(cursor: Cursor, declared: Declared, made: Creation) -> None
         _text_of(cursor, options, "STORAGE_AWS_EXTERNAL_ID"),
         source,
     )
-    if declared.place(cursor, made, "storage integration", declared.integrations, name):
-        declared.integrations[name] = integration
+    declared.require_free(cursor, made, "storage integration", declared.integrations, name)
+    declared.integrations[name] = integration
 
 
 def _known(cursor: Cursor, what: str, known: Sequence[str]) -> dict[str, Option]:
@@ -237,10 +237,10 @@ def read_stage(cursor: Cursor, declared: Declared, made: Creation) -> None:
     given = options.get("FILE_FORMAT")
     file_format = FileFormat() if given is None else resolve_file_format(cursor, declared, given)
     comment = _text_of(cursor, options, "COMMENT")
-    if declared.place(cursor, made, "stage", declared.stages, name):
-        declared.stages[name] = Stage(
-            name, url, integration.name if integration else "", file_format, source, comment
-        )
+    declared.require_free(cursor, made, "stage", declared.stages, name)
+    declared.stages[name] = Stage(
+        name, url, integration.name if integration else "", file_format, source, comment
+    )
 
 
 def _stage_options(cursor: Cursor) -> dict[str, Option]:

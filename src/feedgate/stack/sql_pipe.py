@@ -62,8 +62,8 @@ def read_pipe(cursor: Cursor, declared: Declared, made: Creation) -> None:
             rule="pipe-auto-ingest",
             offset=made.start,
         )
-    if declared.place(cursor, made, "pipe", declared.pipes, name):
-        declared.pipes[name] = Pipe(name, copy, auto_ingest, comment, source)
+    declared.require_free(cursor, made, "pipe", declared.pipes, name)
+    declared.pipes[name] = Pipe(name, copy, auto_ingest, comment, source)
 
 
 def _header(cursor: Cursor) -> tuple[bool, str | None]:

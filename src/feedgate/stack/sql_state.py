@@ -75,7 +75,7 @@ class Declared:
 
     def add_database(self, cursor: Cursor, made: Creation, name: str, source: Source) -> None:
         """Declare a database with its PUBLIC schema and make them current."""
-        self._require_free(cursor, made, "database", self.databases, name)
+        self.require_free(cursor, made, "database", self.databases, name)
         self.databases.setdefault(name, source)
         self.schemas.setdefault((name, "PUBLIC"), source)
         self.database, self.schema = name, "PUBLIC"
@@ -90,7 +90,7 @@ class Declared:
         self.require_database(cursor, database, made.start)
         pair = (database, parts[-1])
         if pair != (database, "PUBLIC"):
-            self._require_free(cursor, made, "schema", self.schemas, pair)
+            self.require_free(cursor, made, "schema", self.schemas, pair)
         self.schemas.setdefault(pair, source)
         self.database, self.schema = pair
 
@@ -130,26 +130,25 @@ class Declared:
         offset = cursor.offset
         return self.resolve(cursor, cursor.parts(what), offset)
 
-    def place(
-        self, cursor: Cursor, made: Creation, kind: str, objects: dict[Any, Any], name: Any
-    ) -> bool:
-        """True if the object is to be put under ``name``; False for IF NOT EXISTS on another."""
-        if name in objects and made.if_not_exists:
-            return False
-        self._require_free(cursor, made, kind, objects, name)
-        return True
-
-    def _require_free(
+    def require_free(
         self, cursor: Cursor, made: Creation, kind: str, objects: Mapping[Any, Any], name: Any
     ) -> None:
+        """Raises ``SqlFault`` if the script has declared an object of that name already.
+
+        On Snowflake OR REPLACE would take what the first one holds, and IF NOT EXISTS would ignore
+        the second: one of two declarations means nothing. Only a database or schema may be made
+        sure of more than once.
+        """
         shown = ".".join(name) if isinstance(name, tuple) else str(name)
         if name in objects:
-            if made.replace or made.if_not_exists:
+            if made.if_not_exists and kind in ("database", "schema"):
                 return
             declared = objects[name]
             where = declared if isinstance(declared, Source) else declared.source
             raise cursor.fault(
-                f"{kind} `{shown}` is declared already at {where}", offset=made.start
+                f"{kind} `{shown}` is declared already at {where}",
+                hint="keep one of the two",
+                offset=made.start,
             )
         other = self._by_folded.setdefault((kind, _folded(name)), name)
         if other != name:

@@ -90,10 +90,10 @@ def read_table(cursor: Cursor, declared: Declared, made: Creation) -> None:
         replace(each, nullable=False) if each.name in draft.primary_key else each
         for each in draft.columns
     )
-    if declared.place(cursor, made, "table", declared.tables, name):
-        declared.tables[name] = Table(
-            name, columns, source, draft.primary_key, tuple(draft.unique), comment
-        )
+    declared.require_free(cursor, made, "table", declared.tables, name)
+    declared.tables[name] = Table(
+        name, columns, source, draft.primary_key, tuple(draft.unique), comment
+    )
 
 
 def _columns(cursor: Cursor) -> _Draft:
