@@ -205,3 +205,25 @@ def test_as_dict_is_plain(site: Any, names: Any) -> None:
         for step in plain["steps"]
         for statement in step["statements"]
     )
+
+
+@pytest.mark.parametrize("operation", ["put", "get", "rm", "rename", "ls", "rmdir"])
+@pytest.mark.parametrize("key", ["x", "bob/x", "bob/in/x"])
+def test_no_fix_opens_the_whole_bucket(site: Any, operation: str, key: str) -> None:
+    """For a key at the bucket's root only that key is given; a listing always has its prefix."""
+    site.role, site.session = (), ()
+    for fix in explain(site, operation, key).fixes:
+        assert fix.statement is not None
+        if "s3:ListBucket" in fix.statement["Action"]:
+            (pattern,) = fix.statement["Condition"]["StringLike"]["s3:prefix"]
+            assert not pattern.startswith("*")
+        else:
+            assert fix.statement["Resource"] not in ("arn:aws:s3:::land/*", "*")
+
+
+def test_listing_of_a_buckets_root_is_of_the_root_alone(site: Any) -> None:
+    """Who may list the root is not given every prefix below it."""
+    site.role = ()
+    listing = explain(site, "ls", "").fixes[0].statement
+    assert listing is not None
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": [""]}}
