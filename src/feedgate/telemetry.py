@@ -52,7 +52,9 @@ class EventLog:
     @classmethod
     def file(cls, path: Path, *, now: Clock) -> EventLog:
         """Append to ``path``, made 0600 if it is not there."""
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         log = cls(now=now)
         log._write_line = lambda line: os.write(fd, line)
         return log

@@ -45,6 +45,7 @@ def status(stack: Path, data: Path | None, as_json: bool) -> None:
             "waiting_changes": list(definitions.pending()),
             "trouble": definitions.trouble(),
             "drift": [str(item) for item in users.drift()],
+            "drifted_users": sorted({item.user_name for item in users.drift()}),
             "loads": Ledger(database).counts(),
         }
     finally:
@@ -81,7 +82,8 @@ def _print_status(report: dict[str, Any]) -> None:
     for item in report["drift"]:
         result(f"changed live: {item}")
     if report["drift"]:
-        note("  back to the template: feedgate apply --reset-drift USER")
+        names = " ".join(f"--reset-drift {name}" for name in report["drifted_users"])
+        note(f"  back to the template: feedgate apply {names}")
     if report["loads"].get("AWAITING_DECISION"):
         note("  a file came again under a loaded name with other bytes; it is kept, not loaded")
         note("  next: feedgate receipts --status AWAITING_DECISION")
