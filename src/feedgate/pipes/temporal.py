@@ -217,9 +217,9 @@ def _stored(wall: str, offset: str, type_name: str, nanoseconds: bool) -> str:
     """The text of a wall-clock time as the column's DuckDB type; NULL where it cannot be."""
     if nanoseconds:
         # The first day that nanoseconds reach is incomplete, and printing it raises (tried,
-        # 1.5.5). greatest() passes over a NULL.
+        # 1.5.5). A list names the expression once, where nullif() would plan it twice.
         edge = "TIMESTAMP_NS '1677-09-22 00:00:00'"
-        return f"nullif(greatest(TRY_CAST({wall} AS TIMESTAMP_NS), {edge}), {edge})"
+        return f"list_filter([TRY_CAST({wall} AS TIMESTAMP_NS)], lambda m: m > {edge})[1]"
     plain = f"TRY_CAST({wall} AS TIMESTAMP)"
     if type_name == "TIMESTAMP_NTZ":
         return plain
