@@ -201,7 +201,7 @@ def query(sql: str, stack: Path, data: Path | None, output_format: str, as_json:
     elif output_format == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(answer.columns)
-        writer.writerows(answer.rows)
+        writer.writerows([[_plain(cell) for cell in row] for row in answer.rows])
     else:
         table(answer.columns, [[_shown(cell) for cell in row] for row in answer.rows])
         note(f"{len(answer.rows)} row(s)")
@@ -237,6 +237,11 @@ def run_query(stack: Path, data: Path | None, sql: str) -> Answer:
 
 
 def _shown(cell: object) -> object:
-    if cell is None:
-        return "NULL"
+    return "NULL" if cell is None else _plain(cell)
+
+
+def _plain(cell: object) -> object:
+    """SQL's spelling of what JSON and Python spell otherwise."""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
     return json.dumps(cell) if isinstance(cell, dict | list) else cell

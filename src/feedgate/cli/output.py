@@ -100,12 +100,12 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Aligned columns on stdout; numbers to the right. Headings only on a terminal or with rows."""
+    """Aligned columns on stdout under their headings; numbers to the right."""
     cells = [[safe(_cell(item)) for item in row] for row in rows]
-    if not cells:
-        return
-    numeric = [all(_is_number(row[i]) for row in cells) for i in range(len(headings))]
-    widths = [max(len(str(h)), *(len(row[i]) for row in cells)) for i, h in enumerate(headings)]
+    numeric = [
+        bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(headings))
+    ]
+    widths = [max(len(row[i]) for row in [list(headings), *cells]) for i in range(len(headings))]
     click.echo(click.style(_line(headings, widths, numeric), bold=True))
     for row in cells:
         click.echo(_line(row, widths, numeric))
