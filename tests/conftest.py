@@ -91,7 +91,10 @@ class RunningGateway:
         tasks = Path(f"/proc/{self.process.pid}/task")
         for task in tasks.iterdir():
             for pid in (task / "children").read_text().split():
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                try:
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                except FileNotFoundError:  # it ended between the two looks
+                    continue
                 if b"feedgate.cli.processes" in words:
                     role = words[words.index(b"feedgate.cli.processes") + 1].decode()
                     found[role] = int(pid)
@@ -210,8 +213,12 @@ class RunningGateway:
 
 def _wait_gone(pid: int, timeout_s: float = 20) -> None:
     deadline = time.monotonic() + timeout_s
-    while Path(f"/proc/{pid}").exists():
-        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+    while True:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state == "Z":
             return
         assert time.monotonic() < deadline, f"process {pid} outlives its supervisor"
         time.sleep(0.02)
