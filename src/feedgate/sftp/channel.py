@@ -1,8 +1,9 @@
 """One SSH channel that carries SFTP: bytes in, requests in order, replies gathered, bounds kept.
 
-asyncssh calls in with bytes; one task a channel answers the requests. It runs on without a task
-switch while handlers do not suspend, writes the replies to one burst together, and stops taking
-requests while its own output cannot leave. What is bounded:
+asyncssh calls in with bytes. Requests are answered right there while handlers do not suspend: a
+task's switch costs as much as a small request. The first one that suspends, and whatever comes when
+output cannot leave or a turn is over, goes to the channel's one task. Replies to one burst leave
+together, after the lines that were logged for them. What is bounded:
 
 - requests that wait: above ``SFTP_BACKLOG_BYTES_MAX`` the channel stops reading; asyncssh then
   holds at most a window's bytes;
@@ -19,8 +20,9 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, Protocol, cast
 
 import asyncssh
 
@@ -29,6 +31,7 @@ from feedgate.limits import SFTP_BACKLOG_BYTES_MAX, SFTP_REPLIES_BYTES, SFTP_TUR
 from feedgate.sftp.events import ConnectionEvents
 from feedgate.sftp.packets import Framer, MalformedError, Request
 from feedgate.sftp.session import SftpSession
+from feedgate.telemetry import begin_burst, end_burst
 
 __all__ = ["Outlet", "SftpChannel"]
 
@@ -44,6 +47,38 @@ class Outlet(Protocol):
     async def writable(self) -> None:
         """Returns once they do not, or the connection is gone."""
         ...
+
+    def cork(self) -> None:
+        """What is written next waits for ``flush``, which must follow at once."""
+        ...
+
+    def flush(self) -> None:
+        """Hand what was written to the socket now."""
+        ...
+
+
+class _Resumed:
+    """Awaits the rest of a coroutine that ran up to ``waits_for`` outside of any task."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, bytes], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:
+                step = partial(self._coroutine.throw, error)
+            else:
+                step = partial(self._coroutine.send, value)
+            try:
+                waits_for = step()
+            except StopIteration as stop:
+                return cast("bytes", stop.value)
 
 
 class SftpChannel(asyncssh.SSHServerSession[bytes]):
@@ -77,6 +112,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._exit_status = 0
         self._lost = False
         self._wake: asyncio.Future[None] | None = None
+        self._begun: _Resumed | None = None  # by ``_answer_now``, for the task
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -130,7 +166,10 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             self._reading = False
             assert self._channel is not None
             self._channel.pause_reading()
-        self._wake_up()
+        if self._wake is not None and not self._wake.done() and not self._output_blocked:
+            self._answer_now()
+        else:
+            self._wake_up()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -149,6 +188,42 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._wake_up()
         if self.task is None:
             self._on_end(self)
+
+    # -- answering at once ----------------------------------------------------------------------
+
+    def _answer_now(self) -> None:
+        """The task sleeps: answer here what does not suspend, and leave the rest to it."""
+        assert self._session is not None
+        loop = asyncio.get_running_loop()
+        turn_ends = loop.time() + SFTP_TURN_S
+        self._on_request()
+        begin_burst()
+        try:
+            while self._requests and self._begun is None:
+                self._begin_next(self._session)
+                if self._output_blocked or loop.time() > turn_ends:
+                    break
+        finally:
+            end_burst()
+        self._flush()
+        if self._requests or self._begun is not None or self._eof or not self._reading:
+            self._wake_up()
+
+    def _begin_next(self, session: SftpSession) -> None:
+        request = self._requests.popleft()
+        self._backlog -= request.size
+        coroutine = session.answer(request)
+        self._answering = True
+        try:
+            waits_for = coroutine.send(None)
+        except StopIteration as stop:
+            self._answering = False
+            self._keep_reply(stop.value)
+        except MalformedError as error:
+            self._answering = False
+            self._refuse_stream(error)
+        else:
+            self._begun = _Resumed(coroutine, waits_for)
 
     # -- the task -------------------------------------------------------------------------------
 
@@ -176,8 +251,11 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
     async def _answer_all(self, session: SftpSession) -> None:
         loop = asyncio.get_running_loop()
         turn_ends = loop.time() + SFTP_TURN_S
-        while not self._lost:
-            if self._output_blocked:
+        while not self._lost or self._begun is not None:
+            if self._begun is not None:
+                begun, self._begun = self._begun, None
+                await self._answer_with(begun)
+            elif self._output_blocked:
                 await self._drain_output()
             elif self._requests:
                 await self._answer_next(session)
@@ -189,6 +267,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
                 self._flush()
                 if self._eof:
                     return
+                self._read_on()
                 await self._sleep()
                 turn_ends = loop.time() + SFTP_TURN_S
 
@@ -197,17 +276,27 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._backlog -= request.size
         self._on_request()
         self._answering = True
+        await self._answer_with(session.answer(request))
+        self._read_on()
+
+    async def _answer_with(self, answer: Awaitable[bytes]) -> None:
         try:
-            reply = await session.answer(request)
+            reply = await answer
         except MalformedError as error:
             self._refuse_stream(error)
             return
         finally:
             self._answering = False
+        self._keep_reply(reply)
+
+    def _keep_reply(self, reply: bytes) -> None:
         self._replies.append(reply)
         self._reply_bytes += len(reply)
         if self._reply_bytes >= SFTP_REPLIES_BYTES:
             self._flush()
+
+    def _read_on(self) -> None:
+        """Read again once enough of what waited is answered."""
         if not self._reading and self._backlog <= SFTP_BACKLOG_BYTES_MAX // 2 and not self._lost:
             self._reading = True
             assert self._channel is not None
@@ -228,10 +317,14 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         replies, self._replies, self._reply_bytes = self._replies, [], 0
         if replies and not self._lost:
             assert self._channel is not None
+            end_burst()  # what was logged for these replies is written before they leave
+            self._outlet.cork()
             try:
-                self._channel.write(b"".join(replies))
+                self._channel.write(replies[0] if len(replies) == 1 else b"".join(replies))
             except OSError:
                 self._lost = True
+            finally:
+                self._outlet.flush()
 
     def _refuse_stream(self, error: MalformedError) -> None:
         self._events.emit("ERROR", operation="PACKET", message=str(error))

@@ -43,6 +43,8 @@ _TAG_BYTES: Final = 16
 _BLOCK_BYTES: Final = 16
 _HEAD_BYTES: Final = 1 + 1 + 4 + 4  # padding length, message, channel, string length
 _SEQUENCE_MASK: Final = 0xFFFFFFFF
+_JOINED_BYTES: Final = 4 * 1024  # a smaller packet is joined with its length: one write less
+_PADDING_BYTES: Final = 4 * 1024
 _KEEPALIVE_SLACK_S: Final = 1.0  # setting a timer anew for each packet costs more than it gives
 
 _CONNECTION_PARTS: Final = (
@@ -256,19 +258,37 @@ class _Flush:
                         head,
                         size.to_bytes(4, "big"),
                         view[position : position + size],
-                        os.urandom(padding),
+                        _padding(padding),
                     )
                 )
                 length = len(plain).to_bytes(4, "big")
                 sealed = cipher.aead.encrypt(cipher.state._iv, plain, length)
                 cipher.state._update_iv()
-                ssh._send(length)
-                ssh._send(sealed)
+                ssh._send(length + sealed if size <= _JOINED_BYTES else length)
+                if size > _JOINED_BYTES:
+                    ssh._send(sealed)
                 ssh._send_seq = (ssh._send_seq + 1) & _SEQUENCE_MASK
                 ssh._rekey_bytes_sent += len(plain)
                 channel._send_window -= size
                 position += size
         return position
+
+
+class _Padding:
+    """Random bytes, taken from the system some hundred packets at a time."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def __call__(self, size: int) -> bytes:
+        if self._at + size > len(self._bytes):
+            self._bytes, self._at = os.urandom(_PADDING_BYTES), 0
+        self._at += size
+        return self._bytes[self._at - size : self._at]
+
+
+_padding: Final = _Padding()
 
 
 def _may_send(ssh: Any) -> bool:

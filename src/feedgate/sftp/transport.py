@@ -63,6 +63,7 @@ class GatheringTransport(asyncio.Transport):
         self._gathered: list[bytes] = []
         self._bytes = 0
         self._flush_soon = False
+        self._corked = False
         self._linger: asyncio.TimerHandle | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -76,13 +77,21 @@ class GatheringTransport(asyncio.Transport):
         self._bytes += len(data)
         if self._bytes >= TRANSPORT_GATHER_BYTES:
             self.flush()
-        elif not self._flush_soon:
+        elif not self._flush_soon and not self._corked:
             self._flush_soon = True
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._flush_soon = False
+        self.flush()
+
+    def cork(self) -> None:
+        """Whoever writes next calls ``flush`` in the same breath."""
+        self._corked = True
 
     def flush(self) -> None:
         """Hand everything gathered to the socket."""
-        self._flush_soon = False
+        self._corked = False
         gathered, self._gathered, self._bytes = self._gathered, [], 0
         if gathered and not self._transport.is_closing():
             self._transport.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
@@ -154,6 +163,16 @@ class Wire(asyncio.BaseProtocol):
         if self._writable is not None:
             self._writable.set()
             self._writable = None
+
+    def cork(self) -> None:
+        """What asyncssh writes next waits for ``flush``, which must follow at once."""
+        if self._transport is not None:
+            self._transport.cork()
+
+    def flush(self) -> None:
+        """Hand what asyncssh has written to the socket now, not at the loop's next turn."""
+        if self._transport is not None:
+            self._transport.flush()
 
     @property
     def blocked(self) -> bool:
