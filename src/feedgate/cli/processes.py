@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feedgate.cli.output import on_terminal
 from feedgate.gateway.crash import crash_switch
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.process import Channel
@@ -37,6 +38,7 @@ def child_command(folder: DataFolder, listen_host: str, options: list[str]) -> l
         str(folder.root),
         "--listen-host",
         listen_host,
+        *(["--events"] if on_terminal() else []),
     ]
 
 
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--listen-host", required=True)
+    parser.add_argument("--events", action="store_true", help="tell the supervisor each upload")
     options = parser.parse_args()
     os.umask(0o077)  # whatever a library creates in the data folder is its owner's alone
     folder = DataFolder(options.data)
@@ -54,7 +57,7 @@ def main() -> None:
     crash_at = crash_switch(
         folder.test_marker, [options.listen_host], os.environ.get("FEEDGATE_CRASH_AT")
     )
-    channel = Channel.inherited(options.fd)
+    channel = Channel.inherited(options.fd, wants_events=options.events)
 
     def open_services() -> Services:
         from feedgate.gateway.services import Services, audit_to

@@ -92,6 +92,7 @@ class _LoaderProcess:
         self._declared: Declared | None = None
         self._refreshed_at = time.monotonic()
         self._take_up_due = False
+        self._woken = False
         self._queries = QueryServer(services.folder.query_socket, self._query)
         self._selector = selectors.DefaultSelector()
         self._wake = _wake_socket(services.folder)
@@ -120,7 +121,7 @@ class _LoaderProcess:
             now=time.time,
             log=self._services.log,
             crash_at=self._services.crash_at,
-            on_loaded=self._report,
+            on_loaded=self._report if self._channel.wants_events else None,
         )
 
     def _query(self, sql: str) -> Answer:
@@ -185,7 +186,9 @@ class _LoaderProcess:
             except FeedgateError as error:
                 self._services.log.error("loading failed, will be tried again", reason=str(error))
                 busy = False
-            self._wait(0.0 if busy else POLL_S)
+            # a hint stands for all that landed within the pause after it: look a second time
+            again, self._woken = self._woken, False
+            self._wait(0.0 if busy else 2 * WAKE_PAUSE_S if again else POLL_S)
             # a burst of small files must not cost the workers a core: look at most so often
             if not busy:
                 time.sleep(WAKE_PAUSE_S)
@@ -193,6 +196,7 @@ class _LoaderProcess:
     def _wait(self, timeout_s: float) -> None:
         for key, _events in self._selector.select(timeout_s):
             if key.fileobj is self._wake:
+                self._woken = True
                 with contextlib.suppress(BlockingIOError):
                     while self._wake.recv(16):
                         pass

@@ -20,8 +20,9 @@ MESSAGE_BYTES_MAX = 64 * 1024
 class Channel:
     """One end of the pair. Blocking unless the socket is set otherwise."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, wants_events: bool = False) -> None:
         self.sock = sock
+        self.wants_events = wants_events  # whether a person watches uploads and loads
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
@@ -30,9 +31,9 @@ class Channel:
         return cls(ours), theirs
 
     @classmethod
-    def inherited(cls, fd: int) -> Channel:
+    def inherited(cls, fd: int, *, wants_events: bool = False) -> Channel:
         """The child's end, from the file descriptor that it was started with."""
-        return cls(socket.socket(fileno=fd))
+        return cls(socket.socket(fileno=fd), wants_events=wants_events)
 
     def send(self, kind: str, *, connection: socket.socket | None = None, **fields: Any) -> None:
         """Send one message, with a socket beside it where given.

@@ -31,7 +31,7 @@ from feedgate.kms.envelope import KmsKey
 from feedgate.kms.keyring import Keyring
 from feedgate.ledger import store as ledger_store
 from feedgate.ledger.store import Ledger
-from feedgate.limits import AUDIT_HEADS_KEPT_MAX
+from feedgate.limits import AUDIT_HEADS_KEPT_MAX, WAKE_PAUSE_S
 from feedgate.stack.resources import Stack
 from feedgate.storage import embedded
 from feedgate.storage.embedded import EmbeddedBucket
@@ -82,6 +82,7 @@ class Services:
             self.database, sealer=ReceiptSealer(self.database, lambda: self.keyring)
         )
         self._wake: socket.socket | None = None
+        self._woken_at = 0.0
         self._generation = -1
         self._users_generation = self.users.generation()
         self.definition = self._applied()
@@ -153,7 +154,11 @@ class Services:
         return Operator(account=self.stack.account, name=name)
 
     def wake_loader(self) -> None:
-        """Hint that something landed; the loader polls the ledger anyway."""
+        """Hint that something landed, unless one was given just now: it looks twice at each."""
+        now = time.monotonic()
+        if now - self._woken_at < WAKE_PAUSE_S:
+            return
+        self._woken_at = now
         try:
             if self._wake is None:
                 self._wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -83,7 +83,8 @@ class _Worker:
     async def _on_start(self, _message: dict[str, Any], _connection: object) -> bool:
         try:
             self._services = self._open_services()
-            self._services.on_event = lambda event: self.report("event", event=event)
+            if self._channel.wants_events:
+                self._services.on_event = lambda event: self.report("event", event=event)
             self._login = GatewayLogin(self._services)
             self._door = self._make_door(self._services, self._login)
             await self._door.start()
