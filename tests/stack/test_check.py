@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -242,3 +243,12 @@ def test_a_warehouse_that_looks_elsewhere_is_told() -> None:
         "`s3://elsewhere/acme/` lies in no bucket of this stack: nothing there is loaded",
     ]
     assert {finding.source for finding in found} == {Source("warehouse.sql", 3)}
+
+
+def test_access_logging_is_told_to_be_ignored() -> None:
+    """A bucket that wants access logs is told that none are written here."""
+    plain = stack()
+    [bucket] = plain.buckets.values()
+    logged = replace(plain, buckets={bucket.name: replace(bucket, logging_bucket="logs")})
+    told = set(findings(logged, None)) - set(findings(plain, None))
+    assert [(item.severity, item.resource) for item in told] == [("ignored", bucket.logical_id)]

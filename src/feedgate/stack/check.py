@@ -44,6 +44,7 @@ def findings(stack: Stack, warehouse: Warehouse | None) -> list[Finding]:
         *_variable_findings(stack),
         *_arn_findings(stack),
         *_user_findings(stack),
+        *_access_log_findings(stack),
         *(_warehouse_findings(stack, warehouse) if warehouse else ()),
     ]
     return list(dict.fromkeys(found))
@@ -53,6 +54,19 @@ def _warning(
     message: str, source: Source | None, resource: str | None = None, hint: str | None = None
 ) -> Finding:
     return Finding("warning", message, source, resource, hint=hint, rule="check")
+
+
+def _access_log_findings(stack: Stack) -> Iterator[Finding]:
+    for bucket in stack.buckets.values():
+        if bucket.logging_bucket is not None:
+            yield Finding(
+                "ignored",
+                "`LoggingConfiguration` is ignored: access logs are not written yet, every decision"
+                " is in the gateway's audit log",
+                bucket.source,
+                bucket.logical_id,
+                rule="check",
+            )
 
 
 # -- policy variables ---------------------------------------------------------------------------
