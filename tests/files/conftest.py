@@ -219,7 +219,6 @@ class Site:
             ),
             buckets=self.guarded(user, role),
             database=self.database,
-            ledger=self.ledger,
             on_landed=self.landed.append,
             crash_at=self.crossed.append,
             threads=UploadThreads(2),

@@ -30,7 +30,6 @@ from feedgate.files.lookup import exists, find, is_directory, is_missing, may_be
 from feedgate.files.mapping import HomeMapping, Mapped, Virtual
 from feedgate.files.objects import Attributes, Staged, StoredUpload
 from feedgate.files.upload import UploadThreads, WriteFile, upload_threads
-from feedgate.ledger.store import Ledger
 
 __all__ = [
     "Attributes",
@@ -56,7 +55,6 @@ class HomeDirectory:
         context: SessionContext,
         buckets: Mapping[str, GuardedBucket],
         database: Database,
-        ledger: Ledger | None = None,
         on_landed: Callable[[str], None] = lambda _landing_id: None,
         crash_at: Callable[[str], None] = lambda _point: None,
         now: Callable[[], float] = time.time,
@@ -64,7 +62,6 @@ class HomeDirectory:
         threads: UploadThreads | None = None,
     ) -> None:
         """Raises ``DefinitionError`` when the user's home directory properties are at fault."""
-        del ledger  # landings are written through the database, in the transaction of the object
         self._context = context
         self._mapping = HomeMapping.of(context.user.user)
         self._buckets = buckets
