@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feedgate.cli.output import safe, size_text, table
+from feedgate.cli.output import safe, shortened, size_text, table
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,12 @@ def test_size_text() -> None:
         "1.5 KiB",
         "5.0 GiB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [("abcdef", 6, "abcdef"), ("abcdefg", 6, "abc…fg"), ("abcdefg", 5, "ab…fg")],
+)
+def test_names_give_way_in_the_middle(text: str, width: int, expected: str) -> None:
+    """What is cut keeps both ends and is exactly as wide as there is room."""
+    assert shortened(text, width) == expected

@@ -61,6 +61,7 @@ def receipts(
     table(
         ("RECEIPT", "LANDED", "USER", "PATH", "SIZE", "STATUS", "ROWS", "ERRORS", "TABLE"),
         [row for item in found for row in _receipt_rows(item)],
+        cut=("USER", "PATH", "TABLE"),
     )
 
 
@@ -115,11 +116,12 @@ def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None
         print_json({"receipt": receipt_json(found)})
         return
     landing = found.landing
+    source = f" from {landing.source_ip}" if landing.source_ip else ""  # none: the operator's copy
     for name, value in (
         ("receipt", landing.landing_id),
         ("user", landing.user_name),
         ("SSH key", landing.ssh_key_fingerprint),
-        ("client", f"{landing.client_version} from {landing.source_ip}"),
+        ("client", f"{landing.client_version}{source}"),
         ("session", landing.session_id),
         ("path", landing.path),
         ("object", f"s3://{landing.bucket}/{landing.key}"),
@@ -129,7 +131,8 @@ def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None
         ("KMS key", landing.kms_key_arn or "feedgate's own"),
         ("landed", time_text(landing.landed_at_ms)),
     ):
-        result(f"{name:<8}  {safe(value)}")
+        if value:
+            result(f"{name:<8}  {safe(value)}")
     for load in found.loads:
         _print_load(load)
     if not found.loads:

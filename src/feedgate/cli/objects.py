@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from feedgate.cli.options import data_folder, data_option, json_option, stack_option
-from feedgate.cli.output import note, print_json, result, safe, size_text, time_text
+from feedgate.cli.output import note, print_json, result, safe, shown, size_text, time_text
 from feedgate.errors import NotFound, UsageError
 from feedgate.limits import UPLOAD_BATCH_BYTES
 
@@ -25,12 +25,14 @@ __all__ = ["cat", "cp", "ls", "rm"]
 
 @click.command()
 @click.argument("url", default="", metavar="[s3://BUCKET/PREFIX]")
-@click.option("-r", "--recursive", is_flag=True)
+@click.option("-r", "--recursive", is_flag=True, help="Objects at every level below the prefix.")
 @stack_option
 @data_option
 @json_option
 def ls(url: str, recursive: bool, stack: Path, data: Path | None, as_json: bool) -> None:
     """List buckets, or the objects under a prefix.
+
+    Exit code 1 where nothing lies under the prefix, as with `aws s3 ls`.
 
     \b
     Examples:
@@ -46,19 +48,31 @@ def ls(url: str, recursive: bool, stack: Path, data: Path | None, as_json: bool)
                 result(f"s3://{name}/")
             return
         bucket, prefix = _bucket(services, url)
-        delimiter = "" if recursive else "/"
+        listed = _listing(bucket, prefix, "" if recursive else "/")
         if as_json:
             rows = [
                 {"key": key, "size": size, "last_modified_ms": modified}
-                for key, size, modified in _listing(bucket, prefix, delimiter)
+                for key, size, modified in listed
             ]
             print_json({"bucket": bucket.name, "prefix": prefix, "objects": rows})
-            return
-        for key, size, modified in _listing(bucket, prefix, delimiter):
-            if size is None:
-                result(f"{'PRE':>41}  {safe(key)}")
-            else:
-                result(f"{time_text(modified)}  {size_text(size):>20}  {safe(key)}")
+            found = bool(rows)
+        else:
+            found = _print_listing(listed)
+        if not found and prefix:
+            raise NotFound(
+                f"nothing lies under `s3://{bucket.name}/{prefix}`",
+                hint=f"`feedgate ls -r s3://{bucket.name}/` lists what is there",
+            )
+
+
+def _print_listing(listed: Iterator[tuple[str, int | None, int | None]]) -> bool:
+    """A line each, as it comes; whether there was one."""
+    found = False
+    for key, size, modified in listed:
+        found = True
+        size_column = "PRE" if size is None else size_text(size)
+        result(shown(f"{time_text(modified):19}  {size_column:>20}  ", safe(key)))
+    return found
 
 
 @click.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,15 +17,19 @@ __all__ = [
     "fail",
     "finding_line",
     "note",
+    "on_terminal",
     "print_json",
     "result",
     "safe",
+    "shortened",
+    "shown",
     "size_text",
     "table",
     "time_text",
 ]
 
 SCHEMA_VERSION = 1
+_CUT_WIDTH_MIN = 16  # characters; a name cut to fewer says nothing
 _SEVERITY_COLOUR = {"error": "red", "warning": "yellow", "ignored": "cyan"}
 
 
@@ -99,16 +104,60 @@ def finding_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Aligned columns on stdout under their headings; numbers to the right."""
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    cut: Container[str] = (),
+) -> None:
+    """Aligned columns on stdout under their headings; numbers to the right.
+
+    On a terminal the columns named in ``cut`` are cut in the middle until a line fits.
+    """
     cells = [[safe(_cell(item)) for item in row] for row in rows]
     numeric = [
         bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(headings))
     ]
     widths = [max(len(row[i]) for row in [list(headings), *cells]) for i in range(len(headings))]
+    if on_terminal():
+        _narrow(widths, [i for i, heading in enumerate(headings) if heading in cut])
     click.echo(click.style(_line(headings, widths, numeric), bold=True))
     for row in cells:
-        click.echo(_line(row, widths, numeric))
+        row_cells = [shortened(cell, width) for cell, width in zip(row, widths, strict=True)]
+        click.echo(_line(row_cells, widths, numeric))
+
+
+def _narrow(widths: list[int], cut: Sequence[int]) -> None:
+    """Take the widest of the columns ``cut`` down, again and again, until a line fits."""
+    excess = sum(widths) + 2 * (len(widths) - 1) - _terminal_columns()
+    while excess > 0 and cut:
+        widest = max(cut, key=lambda i: widths[i])
+        others = [widths[i] for i in cut if widths[i] < widths[widest]]
+        floor = max([_CUT_WIDTH_MIN, *others])
+        taken = min(excess, max(1, widths[widest] - floor))
+        if widths[widest] - taken < _CUT_WIDTH_MIN:
+            return  # narrower would say nothing: the line wraps
+        widths[widest] -= taken
+        excess -= taken
+
+
+def shown(head: str, text: str) -> str:
+    """``head`` and then ``text``, which a terminal gets cut in the middle to one line."""
+    if not on_terminal():
+        return head + text
+    return head + shortened(text, max(_CUT_WIDTH_MIN, _terminal_columns() - len(head)))
+
+
+def shortened(text: str, width: int) -> str:
+    """At most ``width`` characters: the middle gives way, as names differ at both ends."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _terminal_columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

@@ -135,6 +135,7 @@ def list_users(stack: Path, data: Path | None, as_json: bool) -> None:
             )
             for item in users
         ],
+        cut=("USER", "ROLE"),  # a fingerprint is there to be copied
     )
 
 

@@ -7,6 +7,7 @@ services; what differs is only who asks: a supplier's role session, the integrat
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -150,8 +151,7 @@ class Services:
 
     def operator(self) -> Operator:
         """Whoever runs commands on this machine: the account's root, bound by key policies."""
-        name = os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())
-        return Operator(account=self.stack.account, name=name)
+        return Operator(account=self.stack.account, name=_login_name())
 
     def wake_loader(self) -> None:
         """Hint that something landed, unless one was given just now: it looks twice at each."""
@@ -176,6 +176,17 @@ class Services:
         if self._wake is not None:
             self._wake.close()
         self.database.close()
+
+
+def _login_name() -> str:
+    """Who runs this process: the system's word before that of variables, which anybody can set."""
+    uid = os.getuid()
+    if uid == 0 and (name := os.environ.get("SUDO_USER")):
+        return name
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container run under a number that its passwd does not hold
+        return os.environ.get("LOGNAME") or os.environ.get("USER") or f"uid {uid}"
 
 
 def audit_to(path: Path, now: Callable[[], float]) -> Callable[[AuditEvent], None]:
