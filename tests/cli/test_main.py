@@ -10,7 +10,7 @@ import sys
 import click
 import pytest
 
-from feedgate.cli.main import COMMANDS, expand_overrides
+from feedgate.cli.main import COMMANDS, expand_overrides, main
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -45,10 +45,45 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_usage_is_2() -> None:
-    """An unknown command or option is the caller's mistake."""
-    assert run("nonsense").returncode == 2
-    assert run("status", "--nonsense").returncode == 2
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("statis", "there is no command `statis`", "did you mean `status`?"),
+        ("user ad", "there is no command `ad`", "`feedgate user --help`"),
+        ("status --jso", "there is no option `--jso`", "did you mean `--json`?"),
+        ("-q status", "there is no option `-q` before a command", "`feedgate COMMAND -q`"),
+        ("query", "missing argument `SQL`", "`feedgate query --help`"),
+        ("ls --data", "option `--data` requires an argument", "`feedgate ls --help`"),
+        ("receipts -n 0", "invalid value for `-n` / `--limit`: 0", "`feedgate receipts --help`"),
+        ("down now", "got unexpected extra argument", "`feedgate down --help`"),
+    ],
+)
+def test_wrong_words_are_told_as_every_error(
+    capsys: pytest.CaptureFixture[str], words: str, message: str, hint: str
+) -> None:
+    """Exit 2, what is wrong and the next step on stderr; the same as JSON where that is asked."""
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    told, step = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"feedgate: {message}")
+    assert step.startswith("  next: ")
+    assert hint in step
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "--json", *words.split()])
+    assert ended.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert json.loads(output.err)["error"].keys() == {"message", "source", "hint", "findings"}
+
+
+def test_a_group_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """`feedgate` and `feedgate user` show what there is, as usage on stderr."""
+    for words in ([], ["user"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert "Usage: feedgate" in capsys.readouterr().err
 
 
 def test_not_running_is_4(tmp_path: object) -> None:

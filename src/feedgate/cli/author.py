@@ -45,7 +45,11 @@ def init(folder: Path, as_json: bool) -> None:
 @click.command()
 @stack_argument
 def render(stack: Path) -> None:
-    """Print the template as CloudFormation JSON, as the `jsonnet` program would.
+    """Print the template that CloudFormation would be given.
+
+    Jsonnet becomes JSON, as the `jsonnet` program prints it; a template in JSON or YAML is printed
+    as it stands. Parameters, references and conditions stay what they are: their values belong to
+    a run, so `check`, `up` and `apply` take --parameter-overrides, and this does not.
 
     \b
     Examples:

@@ -7,14 +7,19 @@ Exit codes: 0 done, 1 a finding or a denial, 2 usage, 3 changes pending (only wh
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from feedgate import __version__
 from feedgate.cli.output import fail
+
+if TYPE_CHECKING:
+    from feedgate.errors import UsageError
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -33,9 +38,7 @@ class CommandRow:
 
 COMMANDS: dict[str, CommandRow] = {
     "init": CommandRow("Author", "author", "init", "Write the example stack into a folder."),
-    "render": CommandRow(
-        "Author", "author", "render", "Print the template as CloudFormation JSON."
-    ),
+    "render": CommandRow("Author", "author", "render", "Print the template for CloudFormation."),
     "check": CommandRow("Author", "checking", "check", "List what is wrong, ignored or denied."),
     "up": CommandRow("Run", "operate", "up", "Serve the stack of a folder over SFTP."),
     "down": CommandRow("Run", "operate", "down", "Stop the gateway, letting transfers finish."),
@@ -98,7 +101,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code."""
-    from feedgate.errors import CouldNot, FeedgateError
+    from feedgate.errors import CouldNot, FeedgateError, UsageError
 
     words = expand_overrides(list(sys.argv[1:] if arguments is None else arguments))
     as_json = "--json" in words
@@ -106,9 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = cli.main(words, prog_name="feedgate", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        fail(usage_error(error, words), as_json=as_json)
+        sys.exit(UsageError.exit_code)
     except FeedgateError as error:
         fail(error, as_json=as_json)
         sys.exit(error.exit_code)
@@ -129,6 +135,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("feedgate: this is a bug in feedgate, please report the lines above", err=True)
         sys.exit(EXIT_BUG)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def usage_error(error: click.ClickException, words: Sequence[str]) -> UsageError:
+    """What click found wrong with the words, in the shape of every other error."""
+    import difflib
+
+    from feedgate.errors import UsageError
+
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        path = context.command_path
+    else:  # click's parser of options does not say whose they are
+        path = " ".join(["feedgate", *[word for word in words if word in COMMANDS][:1]])
+    near: Sequence[str] = ()
+    if isinstance(error, click.NoSuchOption):
+        message, near = f"there is no option `{error.option_name}`", error.possibilities or ()
+        if path == "feedgate":
+            message += " before a command"
+            near = [f"feedgate COMMAND {error.option_name}"]
+    elif isinstance(error, click.exceptions.NoSuchCommand):
+        message = f"there is no command `{error.command_name}`"
+        if context is not None and isinstance(context.command, click.Group):
+            names = context.command.list_commands(context)
+            near = difflib.get_close_matches(error.command_name, names)
+    else:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        message = re.sub(r"'([^']*)'", r"`\1`", message)
+        message = message[:1].lower() + message[1:]
+    meant = f"did you mean {' or '.join(f'`{word}`' for word in near)}? " if near else ""
+    return UsageError(message, hint=f"{meant}`{path} --help` shows the usage")
 
 
 def expand_overrides(words: list[str]) -> list[str]:
