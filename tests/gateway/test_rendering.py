@@ -153,6 +153,33 @@ def test_errors_point_at_the_authors_line(
 
 
 @pytest.mark.parametrize(
+    ("include", "message", "place"),
+    [
+        pytest.param("{ a: 1 b: 2 }", "expected a comma before next field", (1, 8), id="comma"),
+        pytest.param("{\n a: 1, a: 2 }", "duplicate field: a", (2, 8), id="field twice"),
+        pytest.param("{ a: x }", "unknown variable: x", (1, 6), id="variable"),
+        pytest.param("{ a: 'x }", "unterminated String", (1, 6), id="string"),
+        pytest.param("", "unexpected end of file", (1, 1), id="empty"),
+    ],
+)
+def test_faults_of_an_include_point_into_it(
+    tmp_path: Path, include: str, message: str, place: tuple[int, int]
+) -> None:
+    """An imported file that is no Jsonnet is named with line and column, in words of one kind."""
+    stack(tmp_path, "{ A: import 'includes/a.libsonnet' }", **{"includes/a.libsonnet": include})
+    finding = refusal(tmp_path)
+    assert finding.message == message
+    assert finding.source == Source("includes/a.libsonnet", *place)
+
+
+def test_an_error_that_quotes_a_place_keeps_its_own(tmp_path: Path) -> None:
+    """`error` with a text that looks like a place is the template's, at the line that raised it."""
+    finding = refusal(stack(tmp_path, "{\n a: error 'other.jsonnet:7:1 is wrong' }"))
+    assert finding.message == "other.jsonnet:7:1 is wrong"
+    assert finding.source == Source("template.jsonnet", 2, 5)
+
+
+@pytest.mark.parametrize(
     "written", ["/etc/passwd", "../outside.txt", "link", "includes/../../outside.txt", "/dev/zero"]
 )
 def test_imports_stay_in_the_stack_folder(tmp_path: Path, written: str) -> None:

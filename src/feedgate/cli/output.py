@@ -83,7 +83,8 @@ def fail(error: FeedgateError, *, as_json: bool) -> None:
             note(finding_line(finding))
             if finding.hint:
                 note(f"    {finding.hint}")
-        note(f"{click.style('feedgate', fg='red')}: {len(findings)} fault(s) in the definition")
+        faults = "1 fault" if len(findings) == 1 else f"{len(findings)} faults"
+        note(f"{click.style('feedgate', fg='red')}: {faults} in the definition")
     else:
         note(f"{click.style('feedgate', fg='red')}: {safe(str(error))}")
     if error.hint:

@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -38,7 +38,6 @@ TEMPLATE_NAMES: Final = (
 # What a refused import evaluates to, should the template go on; the refusal is reported instead.
 _REFUSED: Final = b"error 'refused import'"
 
-_LIBRARY: Final = "<std>"  # what gojsonnet calls its own library in a stack trace
 _PLACE: Final = re.compile(
     r"^\t?(?P<file>[^\t\n]+?):(?:(?P<line>\d+):(?P<column>\d+)(?:-\d+)?"
     r"|\((?P<line2>\d+):(?P<column2>\d+)\)-\(\d+:\d+\))(?P<rest>[ \t].*)?$",
@@ -246,15 +245,19 @@ def _fault(
     return {"message": message, "file": file, "line": line, "column": column, "hint": hint}
 
 
-def _jsonnet_fault(text: str) -> dict[str, Any]:
+def _jsonnet_fault(text: str, files: Collection[str]) -> dict[str, Any]:
     """Turn gojsonnet's message (its only form of an error) into message and place.
 
     Static errors are ``FILE:L:C-C Message``; run-time ones ``RUNTIME ERROR: Message`` and a stack
     of ``\\tFILE:L:C-C\\twhere``, innermost first, of which the first in an author's file counts.
+    A static error in a file that was imported is a run-time one whose message is a static one.
     """
     runtime = text.startswith("RUNTIME ERROR: ")
-    places = [match for match in _PLACE.finditer(text) if match["file"] != _LIBRARY]
-    message = text.removeprefix("RUNTIME ERROR: ").split("\n\t", 1)[0]
+    text = text.removeprefix("RUNTIME ERROR: ")
+    if runtime and (static := _PLACE.match(text)) and static["file"] in files:
+        runtime, text = False, static[0]
+    places = [match for match in _PLACE.finditer(text) if match["file"] in files]
+    message = text.split("\n\t", 1)[0]
     file, line, column = None, 0, 0
     if places:
         first = places[0]
@@ -303,7 +306,7 @@ def _evaluate(folder: Path, name: str) -> dict[str, Any]:
     except OSError as error:
         reply = _fault(f"cannot be read: {error.strerror}", name, 0, 0)
     except RuntimeError as error:
-        reply = _jsonnet_fault(str(error))
+        reply = _jsonnet_fault(str(error), imports.texts)
     return imports.refusal() or reply
 
 
