@@ -82,26 +82,29 @@ class EventLog:
         """Something that went wrong."""
         self._write("message", message, {"level": "error", **fields})
 
-    def emit_rendered(self, head: bytes, more: bytes = b"") -> None:
-        """Write one line of fields that ``rendered`` made, the activity type among them.
+    def emit_rendered(self, head: bytes, fields: Mapping[str, object] | None = None) -> None:
+        """Write one line that begins with what ``rendered`` made, the activity type among it.
 
-        For events that differ in a field or two: the others are rendered once.
+        For events that differ in a field or two: the others are rendered once. ``fields`` may be
+        kept until the burst ends, so they must not change.
         """
         milliseconds = int(self._now() * 1000)
+        events = _burst.events
+        if events is None:
+            self._write_out(self._line(milliseconds, head, fields))
+        else:
+            events.append((self, milliseconds, head, fields))
+
+    def _line(self, milliseconds: int, head: bytes, fields: Mapping[str, object] | None) -> bytes:
         second = milliseconds // 1000
         if second != self._second:
             self._second, self._second_text = second, _iso_second(second).encode()
-        line = b'{"timestamp":"%b.%03dZ"%b%b}\n' % (
+        return b'{"timestamp":"%b.%03dZ"%b%b}\n' % (
             self._second_text,
             milliseconds % 1000,
             head,
-            more,
+            rendered(fields) if fields else b"",
         )
-        lines = _burst.lines
-        if lines is None:
-            self._write_out(line)
-        else:
-            lines.setdefault(self, []).append(line)
 
     def _write(self, head: str, value: str, fields: dict[str, object]) -> None:
         self.emit_rendered(rendered({head: value, **fields}))
@@ -112,8 +115,11 @@ class EventLog:
             self._write_line(lines)
 
 
+_Event = tuple[EventLog, int, bytes, Mapping[str, object] | None]
+
+
 class _Burst(threading.local):
-    lines: dict[EventLog, list[bytes]] | None = None
+    events: list[_Event] | None = None
 
 
 _burst = _Burst()
@@ -122,16 +128,21 @@ _burst = _Burst()
 def begin_burst() -> None:
     """From now on keep what this thread logs, until ``end_burst``: one write for several lines.
 
-    Whoever begins a burst ends it before the reply to what was logged leaves, and before it waits.
+    Whoever begins a burst ends it before anything else can run in its thread.
     """
-    _burst.lines = {}
+    _burst.events = []
 
 
 def end_burst() -> None:
-    """Write what was kept."""
-    lines, _burst.lines = _burst.lines, None
-    for log, kept in (lines or {}).items():
-        log._write_out(kept[0] if len(kept) == 1 else b"".join(kept))  # noqa: SLF001
+    """Render and write what was kept."""
+    events, _burst.events = _burst.events, None
+    if not events:
+        return
+    lines: dict[EventLog, list[bytes]] = {}
+    for log, milliseconds, head, fields in events:
+        lines.setdefault(log, []).append(log._line(milliseconds, head, fields))  # noqa: SLF001
+    for log, kept in lines.items():
+        log._write_out(b"".join(kept))  # noqa: SLF001
 
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)

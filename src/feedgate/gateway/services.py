@@ -202,6 +202,6 @@ def audit_to(path: Path, now: Callable[[], float]) -> Callable[[AuditEvent], Non
             fields = event.fields()
             del fields["resource"]
             head = heads[event.judged] = rendered({"activity_type": "DECISION", **fields})
-        log.emit_rendered(head, rendered({"resource": event.resource}))
+        log.emit_rendered(head, {"resource": event.resource})
 
     return write

@@ -3,7 +3,7 @@
 asyncssh calls in with bytes. Requests are answered right there while handlers do not suspend: a
 task's switch costs as much as a small request. The first one that suspends, and whatever comes when
 output cannot leave or a turn is over, goes to the channel's one task. Replies to one burst leave
-together, after the lines that were logged for them. What is bounded:
+together; the lines that were logged for them are written while the client reads. What is bounded:
 
 - requests that wait: above ``SFTP_BACKLOG_BYTES_MAX`` the channel stops reading; asyncssh then
   holds at most a window's bytes;
@@ -203,9 +203,9 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
                 self._begin_next(self._session)
                 if self._output_blocked or loop.time() > turn_ends:
                     break
+            self._flush()
         finally:
             end_burst()
-        self._flush()
         if self._requests or self._begun is not None or self._eof or not self._reading:
             self._wake_up()
 
@@ -317,7 +317,6 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         replies, self._replies, self._reply_bytes = self._replies, [], 0
         if replies and not self._lost:
             assert self._channel is not None
-            end_burst()  # what was logged for these replies is written before they leave
             self._outlet.cork()
             try:
                 self._channel.write(replies[0] if len(replies) == 1 else b"".join(replies))

@@ -39,7 +39,7 @@ class ConnectionEvents:
         if fields.keys() & self._fields.keys():
             self._log.emit(activity_type, **{**self._fields, **fields})
         else:
-            self._log.emit_rendered(head, rendered(fields))
+            self._log.emit_rendered(head, fields)
         if activity_type == "CLOSE":
             record = {**self._fields, **fields}
             shown = {name.replace("_", "-"): value for name, value in record.items()}
