@@ -99,6 +99,7 @@ HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed use
 POLICY_BINDINGS_MAX: Final = 256  # matchers kept per pattern with variables
 OUTCOMES_KEPT_MAX: Final = 256  # per principal, action and shape of request; dropped when full
 AUDIT_HEADS_KEPT_MAX: Final = 4_096  # beginnings of audit lines; dropped together when full
+RENAME_KEYS_MAX: Final = 1_000  # objects that one rename of a directory moves
 DECISIONS_KEPT_MAX: Final = 8_192  # memoised per principal; dropped together when full
 POLICY_CHARS_MAX: Final = {  # IAM quotas, white space not counted; S3 and KMS: bytes
     "identity": 10_240,

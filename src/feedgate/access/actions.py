@@ -126,7 +126,12 @@ _ROWS: Final = (
     Operation("write", "supplier", ()),
     Operation("close", "supplier", _write("close"), "of a handle for writing"),
     Operation("remove", "supplier", (Requirement(_DELETE, "object", "remove"),)),
-    Operation("rename", "supplier", _move("rename"), "CopyObject and DeleteObject"),
+    Operation(
+        "rename",
+        "supplier",
+        _move("rename"),
+        "CopyObject and DeleteObject; of a directory, for each object in it, and ListBucket",
+    ),
     Operation("mkdir", "supplier", _write("mkdir", "marker")),
     Operation(
         "rmdir",

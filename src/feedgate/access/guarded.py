@@ -143,6 +143,36 @@ class GuardedBucket:
         """
         return self._bucket.holds_below(f"{key}/") and self._bucket.head(key) is None
 
+    def would_hide_in(self, tx: Transaction, key: str) -> bool:
+        """As ``would_hide``, seeing what the transaction and those committed with it have written.
+
+        Whoever is about to write ``key`` asks here; the answer of ``would_hide`` may be old.
+        """
+        below = self._bucket.keys_below_in(tx, f"{key}/", 1)
+        return bool(below) and self._bucket.head_in(tx, key) is None
+
+    def is_taken_in(self, tx: Transaction, marker: str) -> bool:
+        """Whether a file or a directory has the name of the marker ``dir/``, in a transaction.
+
+        Not judged: for who was allowed to write the marker.
+        """
+        if self._bucket.keys_below_in(tx, marker, 1):
+            return True
+        return self._bucket.head_in(tx, marker.removesuffix("/")) is not None
+
+    def keys_below_in(self, tx: Transaction, prefix: str, keys_max: int) -> tuple[str, ...]:
+        """The first keys under a directory's prefix, judged as a listing of it."""
+        self._ask("list", prefix)
+        return self._bucket.keys_below_in(tx, prefix, keys_max)
+
+    def has_content_in(self, tx: Transaction, marker: str) -> bool:
+        """Whether the object of a directory's own name has bytes, which no path can reach.
+
+        Not judged: for who was allowed to list it, and is about to remove it.
+        """
+        info = self._bucket.head_in(tx, marker)
+        return info is not None and info.size > 0
+
     def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:
         """Make a staged object visible, if it may still be written.
 

@@ -19,7 +19,7 @@ from feedgate.files.lookup import exists_in
 from feedgate.files.objects import Staged, StoredObject
 from feedgate.identity.users import GatewayUser
 from feedgate.ledger.receipts import Landing, LandingKind
-from feedgate.ledger.store import new_ulid, origin_of_object, record_landing
+from feedgate.ledger.store import new_ulid, record_landing
 
 __all__ = ["Landings", "SessionContext", "land_operator_copy"]
 
@@ -63,53 +63,33 @@ class Landings:
 
         Raises:
             AccessDenied: the judge refuses now.
-            Conflict: exclusive, and the key is taken.
+            Conflict: exclusive, and the key is taken; or a directory has the name, or (of a
+                directory) anything has.
         """
         self.crash_at("upload-before-publish")
-        landing_id = self._new_id()
+        landing_id = self.new_id()
 
         def land(tx: Transaction) -> None:
             if exclusive and exists_in(tx, bucket, staged.key):
                 raise Conflict(f"`{path}` exists already")
+            if kind == "mkdir":
+                if bucket.is_taken_in(tx, staged.key):
+                    raise Conflict(f"`{path}` exists already")
+            elif bucket.would_hide_in(tx, staged.key):
+                raise Conflict(f"`{path}` is a directory")
             info = bucket.publish(tx, staged)
-            record_landing(tx, self._landing(landing_id, info, path, kind))
+            record_landing(tx, self.landing(landing_id, info, path, kind))
             self.crash_at("landing-before-commit")
 
         await self.database.write(land, at_once=at_once)
         self.crash_at("landing-committed")
         return landing_id
 
-    async def rename(self, bucket: GuardedBucket, source: str, target: str, *, path: str) -> str:
-        """Give an object another key in its bucket and record that; the new landing's id.
-
-        The landing refers to the one that brought the bytes, so that only pipes which newly cover
-        the object are offered it.
-
-        Raises:
-            AccessDenied: the judge refuses to read, write or delete.
-            NotFound: there is no such object.
-            Conflict: the target exists, or is a directory.
-        """
-        landing_id = self._new_id()
-
-        def land(tx: Transaction) -> None:
-            if exists_in(tx, bucket, target):
-                raise Conflict(f"`{path}` exists already")
-            info = bucket.move(tx, source, target)
-            if bucket.would_hide(target):
-                raise Conflict(f"`{path}` is a directory")
-            origin = origin_of_object(tx, info.object_id)
-            record_landing(tx, self._landing(landing_id, info, path, "rename", origin))
-            self.crash_at("landing-before-commit")
-
-        await self.database.write(land)
-        self.crash_at("landing-committed")
-        return landing_id
-
-    def _new_id(self) -> str:
+    def new_id(self) -> str:
+        """A landing's id, made at the moment of the act."""
         return new_ulid(int(self.now() * 1000), self.randomness(10))
 
-    def _landing(
+    def landing(
         self,
         landing_id: str,
         info: StoredObject,
@@ -117,6 +97,7 @@ class Landings:
         kind: LandingKind,
         origin_landing_id: str | None = None,
     ) -> Landing:
+        """What is recorded of an act of this session by which an object became visible."""
         context = self.context
         return Landing(
             landing_id=landing_id,

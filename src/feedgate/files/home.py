@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from feedgate.access.guarded import GuardedBucket
-from feedgate.database import Database
+from feedgate.database import Database, Transaction
 from feedgate.errors import AccessDenied, Conflict, FeedgateError, NotFound, Unsupported
 from feedgate.files.commit import Landings, SessionContext
 from feedgate.files.download import ReadFile
@@ -29,6 +29,7 @@ from feedgate.files.listing import (
 from feedgate.files.lookup import exists, find, is_directory, is_missing, may_be_directory
 from feedgate.files.mapping import HomeMapping, Mapped, Virtual
 from feedgate.files.objects import Attributes, Staged, StoredUpload
+from feedgate.files.renaming import Renames
 from feedgate.files.upload import UploadThreads, WriteFile, upload_threads
 
 __all__ = [
@@ -67,6 +68,7 @@ class HomeDirectory:
         self._buckets = buckets
         self._database = database
         self._landings = Landings(context, database, crash_at, now, randomness)
+        self._renames = Renames(self._landings)
         self._on_landed = on_landed
         self._threads = threads if threads is not None else upload_threads()
         self._uploads: set[WriteFile] = set()
@@ -243,8 +245,10 @@ class HomeDirectory:
             raise Conflict(f"`{found.path}` is a directory")
         raise NotFound(f"there is no file `{found.path}`")
 
-    async def rename(self, old: bytes, new: bytes) -> None:
-        """RENAME a file inside its bucket; never over an existing one (SFTP version 3; AWS too).
+    async def rename(self, old: bytes, new: bytes, *, replace: bool = False) -> None:
+        """RENAME a file or a directory inside its bucket, in one transaction.
+
+        ``replace`` is posix-rename@openssh.com: the new name is taken from a file that has it.
 
         Raises:
             NotFound, AccessDenied.
@@ -255,14 +259,15 @@ class HomeDirectory:
         if source.bucket != target.bucket:
             raise Unsupported("renaming from one bucket to another is not supported")
         bucket = self._bucket(source)
-        if find(bucket, source.key) is None:
-            if not source.is_file and may_be_directory(bucket, source.prefix):
-                raise Unsupported("Cannot rename a directory")  # AWS Transfer's words
+        if find(bucket, source.key) is not None:
+            target = self._file_name(new)
+            landing_id = await self._renames.file(bucket, source, target, replace=replace)
+        elif not source.is_file and may_be_directory(bucket, source.prefix):
+            landing_id = await self._renames.directory(bucket, source, target, replace=replace)
+        else:
             raise NotFound(f"there is no file `{source.path}`")
-        if exists(bucket, target.key):
-            raise Conflict(f"`{target.path}` exists already")
-        landing_id = await self._landings.rename(bucket, source.key, target.key, path=target.path)
-        self._on_landed(landing_id)
+        if landing_id is not None:
+            self._on_landed(landing_id)
 
     # -- directories ----------------------------------------------------------------------------
 
@@ -327,19 +332,23 @@ class HomeDirectory:
         """RMDIR: remove the marker of a directory that holds nothing else.
 
         Raises:
-            NotFound, AccessDenied.
-            Conflict: it is not empty, or is a directory of the mapping.
+            NotFound: nothing lies there; a directory without a marker ends with its last file.
+            AccessDenied.
+            Conflict: it is not empty, or is a directory of the mapping, or another tool has given
+                its marker bytes, which would be lost unseen.
         """
         found = self._file(path)
         bucket = self._bucket(found)
-        page = bucket.list(found.prefix, max_keys=2)
-        keys = {item.key for item in page.objects}
-        if keys - {found.prefix}:
-            raise Conflict(f"`{found.path}` is not empty")
-        removed = bool(keys) and await self._database.write(
-            lambda tx: bucket.delete(tx, found.prefix)
-        )
-        if not removed:
+
+        def remove(tx: Transaction) -> bool:
+            keys = bucket.keys_below_in(tx, found.prefix, 2)
+            if set(keys) - {found.prefix}:
+                raise Conflict(f"`{found.path}` is not empty")
+            if keys and bucket.has_content_in(tx, found.prefix):
+                raise Conflict(f"`{found.path}` is an object with content of its own")
+            return bool(keys) and bucket.delete(tx, found.prefix)
+
+        if found.is_file or not await self._database.write(remove):
             raise NotFound(f"there is no directory `{found.path}`")
 
     # -- the end --------------------------------------------------------------------------------

@@ -119,6 +119,10 @@ class Bucket(Protocol):
         """Whether any key starts with ``prefix``, which is not empty; cheaper than a listing."""
         ...
 
+    def keys_below_in(self, tx: Transaction, prefix: str, keys_max: int) -> tuple[str, ...]:
+        """The first keys that start with ``prefix``, which is not empty; seen as by ``head_in``."""
+        ...
+
     def list(
         self,
         prefix: str = "",

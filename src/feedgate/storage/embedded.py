@@ -82,6 +82,11 @@ class EmbeddedBucket:
         name = index.key_bytes_if_any(prefix)
         return name is not None and index.holds_below(self._store.database.read, self.name, name)
 
+    def keys_below_in(self, tx: Transaction, prefix: str, keys_max: int) -> tuple[str, ...]:
+        """The first keys that start with ``prefix``, which is not empty; seen as by ``head_in``."""
+        name = index.key_bytes_if_any(prefix)
+        return index.keys_below(tx.execute, self.name, name, keys_max) if name else ()
+
     def list(
         self,
         prefix: str = "",

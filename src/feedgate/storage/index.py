@@ -32,6 +32,7 @@ __all__ = [
     "insert_version",
     "key_bytes",
     "key_bytes_if_any",
+    "keys_below",
     "list_page",
     "rekey_version",
     "row_seal",
@@ -206,6 +207,10 @@ def current_row(read: Reads, bucket: str, key: bytes) -> VersionRow | None:
 
 def current_info(read: Reads, bucket: str, key: bytes) -> ObjectInfo | None:
     """As ``current_row``, without what only a reader needs."""
+_KEYS_BELOW = (
+    "SELECT key FROM object_version WHERE bucket = ? AND key >= ? AND key < ? AND is_current = 1"
+    " ORDER BY key LIMIT ?"
+)
     rows = read(_HEAD, (bucket, key))
     return _info(rows[0]) if rows else None
 
@@ -228,6 +233,12 @@ def count_wrapped(read: Reads, kms_key_arn: str) -> int:
     [(versions,)] = read(
         "SELECT COUNT(*) FROM object_version WHERE kms_key_arn = ?", (kms_key_arn,)
     )
+def keys_below(read: Reads, bucket: str, prefix: bytes, keys_max: int) -> tuple[str, ...]:
+    """The first ``keys_max`` keys that start with ``prefix``, in order."""
+    rows = read(_KEYS_BELOW, (bucket, prefix, _after_all(prefix), keys_max))
+    return tuple(row[0].decode() for row in rows)
+
+
     [(uploads,)] = read(
         "SELECT COUNT(*) FROM upload WHERE kms_key_arn = ? AND condemned = 0", (kms_key_arn,)
     )
