@@ -252,10 +252,10 @@ class HomeDirectory:
 
         Raises:
             NotFound, AccessDenied.
-            Conflict: the new name exists or is a directory, or the old one is of the mapping.
-            Unsupported: the old name is a directory, or the two lie in different buckets.
+            Conflict: the new name is taken, or the old one is of the mapping.
+            Unsupported: the two lie in different buckets, or too much lies in the directory.
         """
-        source, target = self._file(old), self._file_name(new)
+        source, target = self._file(old), self._file(new)
         if source.bucket != target.bucket:
             raise Unsupported("renaming from one bucket to another is not supported")
         bucket = self._bucket(source)
