@@ -18,7 +18,7 @@ from raw_client import text, u32, u64
 
 from feedgate.errors import Unsupported
 from feedgate.sftp.gaps import require_safe_groups
-from feedgate.sftp.policies import SECURITY_POLICIES
+from feedgate.sftp.policies import SECURITY_POLICIES, served
 
 
 def kexinit(port: int) -> list[list[str]]:
@@ -44,12 +44,12 @@ def kexinit(port: int) -> list[list[str]]:
 def test_offers_what_the_policy_says(make_door: Callable[..., Any], name: str) -> None:
     """KEXINIT lists the policy's algorithms in its order, and nothing else."""
     door = make_door(security_policy_name=name)
-    policy = SECURITY_POLICIES[name]
+    policy, _lost = served(name)
     kexs, keys, *rest = kexinit(door.port)
     assert tuple(kexs[: len(policy.kexs)]) == policy.kexs
     assert set(kexs[len(policy.kexs) :]) == {"ext-info-s", "kex-strict-s-v00@openssh.com"}
     there = {"rsa-sha2-256", "rsa-sha2-512", "ssh-ed25519", "ssh-rsa"}
-    assert keys == [key for key in policy.key_algorithms if key in there]
+    assert keys == [key for key in policy.host_key_algorithms if key in there]
     macs = [mac for mac in policy.macs if not mac.startswith("umac")]
     assert [tuple(names) for names in rest[:2]] == [policy.ciphers] * 2
     assert [[mac for mac in names if "umac" not in mac] for names in rest[2:4]] == [macs] * 2

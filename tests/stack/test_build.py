@@ -654,3 +654,14 @@ def test_ignored_properties_are_told_with_a_reason() -> None:
     assert set(found) == {("Server", "ignored"), ("Bucket", "ignored")}
     assert "the door listens where --listen says" in found[("Server", "ignored")].message
     assert found[("Bucket", "ignored")].source == Source("template.json", line, 5)
+
+
+def test_a_server_without_a_security_policy_gets_ours() -> None:
+    """CloudFormation would take 2018-11, with SHA-1; both that and a name of ours are told."""
+    stack = stack_of(Server={"Type": "AWS::Transfer::Server"})
+    assert stack.server.security_policy_name == "Feedgate-2026-11"
+    assert any("CloudFormation would take" in item.message for item in stack.findings)
+    stack = stack_of(Server__SecurityPolicyName="Feedgate-PQ-Strict-2026-11")
+    assert stack.server.security_policy_name == "Feedgate-PQ-Strict-2026-11"
+    assert any("AWS has none of that name" in item.message for item in stack.findings)
+    assert not any("ecurity" in item.message for item in stack_of().findings)

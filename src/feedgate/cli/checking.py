@@ -59,6 +59,7 @@ def findings_of(definition: Definition, *, lint: bool) -> list[Finding]:
     """Every finding about a definition, faults first; cfn-lint's where asked."""
     from feedgate.access.review import policy_findings
     from feedgate.gateway.access_checks import access_findings
+    from feedgate.sftp.policies import algorithm_findings
     from feedgate.stack.check import findings
 
     found = list(definition.faults())
@@ -78,6 +79,7 @@ def findings_of(definition: Definition, *, lint: bool) -> list[Finding]:
         return found
     found += findings(definition.stack, definition.warehouse)
     found += policy_findings(definition.stack)
+    found += algorithm_findings(definition.stack.server)
     found += access_findings(definition)
     if definition.warehouse is not None:
         found += [item for item in definition.warehouse.findings if item not in found]

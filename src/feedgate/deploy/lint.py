@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from feedgate.errors import Finding, Source
+from feedgate.stack.properties import OWN_SECURITY_POLICIES
 from feedgate.stack.template import Path, Template
 
 __all__ = ["lint"]
@@ -45,7 +46,7 @@ def lint(
     except Exception as error:  # cfn-lint raises whatever its own parts raise
         message = f"cfn-lint could not judge the template: {' '.join(str(error).split())}"
         return [Finding("error", message, Source(template.file), rule="cfn-lint")]
-    found = {_finding(template, match) for match in matches}
+    found = {_finding(template, match) for match in matches if not _own_policy(match)}
     return sorted(found, key=lambda one: (one.source or Source(""), one.message))
 
 
@@ -68,6 +69,13 @@ def _finding(template: Template, match: Any) -> Finding:
         source,
         resource,
         rule=str(match.rule.id),
+    )
+
+
+def _own_policy(match: Any) -> bool:
+    """A security policy of feedgate's own: `stack` says where it exists and where not."""
+    return "SecurityPolicyName" in _path(match) and any(
+        name in str(match.message) for name in OWN_SECURITY_POLICIES
     )
 
 

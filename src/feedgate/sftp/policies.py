@@ -1,7 +1,13 @@
-"""SecurityPolicyName → SSH algorithms, as AWS documents them (User Guide, security-policies).
+"""SecurityPolicyName → SSH algorithms: AWS's (User Guide, security-policies), and two of our own.
 
-Every name AWS lists is here except the two deprecated post-quantum experiments. ``cut`` drops what
-this build of asyncssh cannot serve, such as umac without libnettle.
+Every name AWS lists is here except the two deprecated post-quantum experiments. Our own exist only
+here: ``Feedgate-2026-11`` applies where a template names none, ``Feedgate-PQ-Strict-2026-11`` takes
+nobody who cannot do post-quantum key exchange. Their choices: hybrid post-quantum first, no NIST
+curve and no group exchange (no client picks our groups), AEAD first and else encrypt-then-MAC, no
+chacha20-poly1305 (Terrapin's easier half), no SHA-1.
+
+``served`` drops what this build of asyncssh cannot serve, such as umac without libnettle, and says
+so.
 """
 
 from __future__ import annotations
@@ -10,9 +16,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from feedgate.errors import Unsupported
+from feedgate.errors import Finding, Unsupported
+from feedgate.stack.resources import Server
 
-__all__ = ["SECURITY_POLICIES", "SecurityPolicy", "security_policy"]
+__all__ = ["SECURITY_POLICIES", "SecurityPolicy", "algorithm_findings", "security_policy", "served"]
 
 _ALGORITHMS: Final = {
     "g128": "aes128-gcm@openssh.com",
@@ -34,6 +41,8 @@ _ALGORITHMS: Final = {
     "mx": "mlkem768x25519-sha256",
     "m256": "mlkem768nistp256-sha256",
     "m384": "mlkem1024nistp384-sha384",
+    "sx": "sntrup761x25519-sha512",
+    "sxo": "sntrup761x25519-sha512@openssh.com",
     "e256": "hmac-sha2-256-etm@openssh.com",
     "e512": "hmac-sha2-512-etm@openssh.com",
     "e1": "hmac-sha1-etm@openssh.com",
@@ -47,7 +56,7 @@ _ALGORITHMS: Final = {
 }
 
 # AWS's order; which of them are offered depends on the host keys there are
-_KEY_ALGORITHMS: Final = (
+_AWS_KEYS: Final = (
     "rsa-sha2-256",
     "rsa-sha2-512",
     "ecdsa-sha2-nistp256",
@@ -55,27 +64,37 @@ _KEY_ALGORITHMS: Final = (
     "ecdsa-sha2-nistp521",
     "ssh-ed25519",
 )
+_OUR_HOST_KEYS: Final = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
+# a supplier's ECDSA key harms nobody but him: refusing it would only keep him out
+_OUR_USER_KEYS: Final = (*_OUR_HOST_KEYS, *_AWS_KEYS[2:5])
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityPolicy:
-    """SSH algorithm names, in the order of AWS's documents.
+    """SSH algorithm names, in the order in which KEXINIT lists them.
 
-    ``key_algorithms`` hold for signatures of host keys and of users' keys alike.
+    On AWS one list of key algorithms holds for host keys and for users' keys. ``optional`` are
+    offered where asyncssh can; that they are missing is no loss worth telling.
     """
 
     name: str
     ciphers: tuple[str, ...]
     kexs: tuple[str, ...]
     macs: tuple[str, ...]
-    key_algorithms: tuple[str, ...]
+    host_key_algorithms: tuple[str, ...]
+    user_key_algorithms: tuple[str, ...]
+    optional: frozenset[str] = frozenset()
 
     def cut(
         self, *, ciphers: Iterable[str], kexs: Iterable[str], macs: Iterable[str]
     ) -> tuple[SecurityPolicy, tuple[str, ...]]:
         """The policy without what is not among these, and the names that fell out."""
         offered = set(ciphers) | set(kexs) | set(macs)
-        lost = [name for name in (*self.ciphers, *self.kexs, *self.macs) if name not in offered]
+        lost = [
+            name
+            for name in (*self.ciphers, *self.kexs, *self.macs)
+            if name not in offered and name not in self.optional
+        ]
         kept = replace(
             self,
             ciphers=tuple(name for name in self.ciphers if name in offered),
@@ -85,15 +104,27 @@ class SecurityPolicy:
         return kept, tuple(lost)
 
 
+def _names(short: str) -> tuple[str, ...]:
+    return tuple(_ALGORITHMS[word] for word in short.split())
+
+
 def _policy(
     name: str, ciphers: str, kexs: str, macs: str, *, sha1_rsa: bool = False
 ) -> SecurityPolicy:
-    def names(short: str) -> tuple[str, ...]:
-        return tuple(_ALGORITHMS[word] for word in short.split())
+    keys = (*_AWS_KEYS, "ssh-rsa") if sha1_rsa else _AWS_KEYS
+    full_name = f"TransferSecurityPolicy-{name}"
+    return SecurityPolicy(full_name, _names(ciphers), _names(kexs), _names(macs), keys, keys)
 
-    keys = (*_KEY_ALGORITHMS, "ssh-rsa") if sha1_rsa else _KEY_ALGORITHMS
+
+def _own(name: str, ciphers: str, kexs: str) -> SecurityPolicy:
     return SecurityPolicy(
-        f"TransferSecurityPolicy-{name}", names(ciphers), names(kexs), names(macs), keys
+        f"Feedgate-{name}",
+        _names(ciphers),
+        _names(kexs),
+        _names("e256 e512"),
+        _OUR_HOST_KEYS,
+        _OUR_USER_KEYS,
+        optional=frozenset(_names("sx sxo")),
     )
 
 
@@ -105,6 +136,8 @@ _2020: Final = "p256 p384 p521 gex g16 g18 g14"
 
 # fmt: off
 _TABLE: Final = (
+    _own("2026-11", "g256 g128 c256 c192 c128", "mx sx sxo x xl g16 g18"),
+    _own("PQ-Strict-2026-11", "g256 g128", "mx sx sxo"),
     _policy("2025-03", "g256 g128 c128 c256 c192", f"{_PQ} x xl g16 g18 gex", "e256 e512"),
     _policy("AS2Restricted-2025-07", "g256 g128 c128 c256 c192", f"{_PQ} x xl g16 g18 gex",
             "e256 e512"),
@@ -144,3 +177,40 @@ def security_policy(name: str) -> SecurityPolicy:
             f"the security policy `{name}` is not known",
             hint=f"one of: {', '.join(SECURITY_POLICIES)}",
         ) from None
+
+
+def served(name: str) -> tuple[SecurityPolicy, tuple[str, ...]]:
+    """What of the policy of that name this installation serves, and what it cannot.
+
+    Imports asyncssh, which takes a fifth of a second.
+
+    Raises:
+        Unsupported: there is no such policy.
+    """
+    from asyncssh.encryption import get_encryption_algs  # noqa: PLC0415 - names need no asyncssh
+    from asyncssh.kex import get_kex_algs  # noqa: PLC0415
+    from asyncssh.mac import get_mac_algs  # noqa: PLC0415
+
+    return security_policy(name).cut(
+        ciphers=(algorithm.decode() for algorithm in get_encryption_algs()),
+        kexs=(algorithm.decode() for algorithm in get_kex_algs()),
+        macs=(algorithm.decode() for algorithm in get_mac_algs()),
+    )
+
+
+def algorithm_findings(server: Server) -> list[Finding]:
+    """What of a server's security policy this installation cannot serve, as one remark."""
+    policy, lost = served(server.security_policy_name)
+    if not lost:
+        return []
+    umac = all(name.startswith("umac-") for name in lost)
+    return [
+        Finding(
+            "ignored",
+            f"`{policy.name}` lists {', '.join(lost)}, which this installation cannot serve",
+            server.source,
+            server.logical_id,
+            hint="umac needs the library nettle: apt-get install libnettle8" if umac else None,
+            rule="check",
+        )
+    ]

@@ -14,9 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncssh
-from asyncssh.encryption import get_encryption_algs
-from asyncssh.kex import get_kex_algs
-from asyncssh.mac import get_mac_algs
 
 from feedgate.errors import CouldNot
 from feedgate.limits import (
@@ -37,7 +34,7 @@ from feedgate.sftp.events import ConnectionEvents
 from feedgate.sftp.gaps import require_safe_groups, require_version
 from feedgate.sftp.handles import HandleRoom
 from feedgate.sftp.memory import keep_freed_memory
-from feedgate.sftp.policies import SecurityPolicy, security_policy
+from feedgate.sftp.policies import SecurityPolicy, served
 from feedgate.sftp.transport import ConnectionFactory, PlainWire, Tunnel, Wire
 from feedgate.telemetry import EventLog
 
@@ -128,7 +125,7 @@ class SftpDoor:
             events=self._events,
             server_id=self._server_arn.rpartition("/")[2],
             banner=self._banner,
-            signature_algorithms=frozenset(name.encode() for name in policy.key_algorithms),
+            signature_algorithms=frozenset(name.encode() for name in policy.user_key_algorithms),
             channels_max=self._channels_max,
             room=HandleRoom(self._handles_max or handles_that_fit(descriptors)),
             window_bytes=CHANNEL_WINDOW_BYTES,
@@ -151,7 +148,7 @@ class SftpDoor:
             encryption_algs=list(policy.ciphers),
             mac_algs=list(policy.macs),
             compression_algs=None,
-            signature_algs=list(policy.key_algorithms),
+            signature_algs=list(policy.user_key_algorithms),
             public_key_auth=True,
             password_auth=False,
             kbdint_auth=False,
@@ -171,11 +168,7 @@ class SftpDoor:
         self._idle_watch = asyncio.create_task(self._watch_idle())
 
     def _policy(self) -> SecurityPolicy:
-        policy, lost = security_policy(self._policy_name).cut(
-            ciphers=(name.decode() for name in get_encryption_algs()),
-            kexs=(name.decode() for name in get_kex_algs()),
-            macs=(name.decode() for name in get_mac_algs()),
-        )
+        policy, lost = served(self._policy_name)
         if lost:
             self._log.warning(
                 "algorithms of the security policy cannot be served here",
@@ -294,11 +287,11 @@ def _key_pairs(host_keys: Sequence[bytes], policy: SecurityPolicy) -> list[async
         except asyncssh.KeyImportError as error:
             raise CouldNot(f"a host key cannot be read: {error}") from error
         for name in (algorithm.decode() for algorithm in key.sig_algorithms):
-            if name in policy.key_algorithms:
+            if name in policy.host_key_algorithms:
                 pair = asyncssh.load_keypairs([key])[0]
                 pair.host_key_algorithms = (name.encode(),)
                 pair.set_sig_algorithm(name.encode())
                 by_algorithm[name] = pair
     if not by_algorithm:
         raise CouldNot(f"no host key fits the security policy `{policy.name}`")
-    return [by_algorithm[name] for name in policy.key_algorithms if name in by_algorithm]
+    return [by_algorithm[name] for name in policy.host_key_algorithms if name in by_algorithm]

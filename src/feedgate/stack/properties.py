@@ -15,6 +15,7 @@ from typing import Any, Final
 from feedgate.stack.template import Path
 
 __all__ = [
+    "OWN_SECURITY_POLICIES",
     "RESOURCE_TYPES",
     "SECURITY_POLICIES",
     "Always",
@@ -87,7 +88,9 @@ _LOCAL_LOG: Final = "structured log lines go to the gateway's own log"
 _VERSIONS: Final = "versions of objects are not kept yet"
 _LOCK: Final = "nothing keeps an object from being overwritten or deleted yet"
 
-SECURITY_POLICIES: Final = tuple(
+# known to feedgate alone; the first holds where a template names none
+OWN_SECURITY_POLICIES: Final = ("Feedgate-2026-11", "Feedgate-PQ-Strict-2026-11")
+SECURITY_POLICIES: Final = OWN_SECURITY_POLICIES + tuple(
     f"TransferSecurityPolicy-{name}"
     for name in (
         "2018-11",

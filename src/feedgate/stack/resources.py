@@ -41,7 +41,7 @@ class Server:
     logical_id: str
     server_id: str
     arn: str
-    security_policy_name: str = "TransferSecurityPolicy-2018-11"
+    security_policy_name: str = "Feedgate-2026-11"
     identity_provider_type: str = "SERVICE_MANAGED"
     structured_log_destinations: tuple[str, ...] = ()
     logging_role_arn: str | None = None

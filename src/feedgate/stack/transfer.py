@@ -12,6 +12,7 @@ from typing import Final, Literal, cast
 
 from feedgate import limits
 from feedgate.stack.node import Node
+from feedgate.stack.properties import OWN_SECURITY_POLICIES
 from feedgate.stack.resources import Bucket, HomeDirectoryMapping, Server, User
 
 __all__ = ["build_server", "build_users", "mapping_faults"]
@@ -33,11 +34,12 @@ def build_server(nodes: Sequence[Node]) -> Server | None:
     option = details.text("SetStatOption", "DEFAULT") if details else "DEFAULT"
     if details and option not in ("DEFAULT", "ENABLE_NO_OP"):
         details.fault(f"`SetStatOption` is `{option}`: no such option", "SetStatOption")
+    _check_security_policy(node)
     return Server(
         logical_id=node.logical_id,
         server_id=node.attribute("ServerId"),
         arn=node.attribute("Arn"),
-        security_policy_name=node.text("SecurityPolicyName", "TransferSecurityPolicy-2018-11"),
+        security_policy_name=node.text("SecurityPolicyName", OWN_SECURITY_POLICIES[0]),
         identity_provider_type="SERVICE_MANAGED",
         structured_log_destinations=tuple(node.texts("StructuredLogDestinations")),
         logging_role_arn=node.text("LoggingRole"),
@@ -46,6 +48,26 @@ def build_server(nodes: Sequence[Node]) -> Server | None:
         tags=node.tags(),
         source=node.source,
     )
+
+
+def _check_security_policy(node: Node) -> None:
+    """Say where the algorithms here are not those that CloudFormation would give.
+
+    https://docs.aws.amazon.com/transfer/latest/userguide/security-policies.html
+    """
+    name = node.text("SecurityPolicyName")
+    if name is None and "SecurityPolicyName" not in node.properties:
+        node.warn(
+            f"no `SecurityPolicyName`: `{OWN_SECURITY_POLICIES[0]}` is served here, CloudFormation "
+            "would take `TransferSecurityPolicy-2018-11`, which allows SHA-1",
+            hint="name one that both have: SecurityPolicyName: TransferSecurityPolicy-2025-03",
+        )
+    elif name in OWN_SECURITY_POLICIES:
+        node.warn(
+            f"the security policy `{name}` is feedgate's own: AWS has none of that name",
+            "SecurityPolicyName",
+            hint="make it a Parameter: ours here, TransferSecurityPolicy-2025-03 on AWS",
+        )
 
 
 def build_users(
