@@ -224,6 +224,12 @@ def _wait_gone(pid: int, timeout_s: float = 20) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="session")
+def gateway_class() -> type[RunningGateway]:
+    """For fixtures of a wider scope than ``gateway``."""
+    return RunningGateway
+
+
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[RunningGateway]:
     """A gateway that is made but not started."""
