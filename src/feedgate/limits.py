@@ -55,6 +55,8 @@ UPLOAD_BATCH_PIECES_MAX: Final = 1_024  # or so many pieces, if a client sends t
 UPLOAD_INLINE_BYTES_MAX: Final = 48 * 1024  # smaller uploads never leave the loop
 UPLOAD_THREADS: Final = 4  # per process; they hash, encrypt and write
 UPLOAD_SHARE_BYTES: Final = 256 * 1024  # each may hold in either way, however much others hold
+DIGEST_PIECE_BYTES: Final = 1024 * 1024  # hashed at a time for one client
+DIGEST_BYTES_MAX: Final = 192 * 1024  # of one answer to check-file
 UPLOADS_QUEUED_BYTES_MAX: Final = 128 * 1024 * 1024  # per process, on the way to the threads
 UPLOADS_HELD_BYTES_MAX: Final = 128 * 1024 * 1024  # per process, waiting for the bytes before them
 

@@ -120,12 +120,12 @@ class MemoryHome:
         if self.store.files.pop(_normal(path), None) is None:
             raise NotFound("no such file")
 
-    async def rename(self, old: bytes, new: bytes) -> None:
-        self._called("rename", old, new)
+    async def rename(self, old: bytes, new: bytes, *, replace: bool = False) -> None:
+        self._called("posix_rename" if replace else "rename", old, new)
         source, target = _normal(old), _normal(new)
         if self.store.entry(source).kind == "directory":
             raise Unsupported("Cannot rename a directory")
-        if target in self.store.files:
+        if target in self.store.files and not replace:
             raise Conflict("exists")
         self.store.files[target] = self.store.files.pop(source)
 
@@ -200,10 +200,14 @@ class MemoryDownload:
     def __init__(self, store: MemoryStore, s3_path: str, content: bytes) -> None:
         self.s3_path = s3_path
         self.size = len(content)
+        self.sha256 = ""
         self.modified_s = store.modified_s
         self._store = store
         self._content = content
         self.closes = 0
+
+    def pread(self, offset: int, length: int) -> bytes:
+        return self._content[offset : offset + length]
 
     async def read(self, offset: int, length: int) -> bytes:
         if "read" in self._store.faults:

@@ -27,6 +27,7 @@ class ReadFile:
     ) -> None:
         self.s3_path = s3_path
         self.size = reader.info.size
+        self.sha256 = reader.info.sha256
         self.modified_s = reader.info.last_modified_ms // 1000
         self._reader = reader
         self._on_end = on_end
@@ -42,6 +43,10 @@ class ReadFile:
         if offset >= self.size:
             return b""
         return self._reader.pread(offset, min(length, SFTP_READ_BYTES_MAX, self.size - offset))
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """As ``read``, of any length and in any thread, one at a time."""
+        return self._reader.pread(offset, length)
 
     async def set_attributes(self, attributes: Attributes) -> None:
         """FSETSTAT: accepted and without effect. Raises ``Unsupported`` for another size."""

@@ -185,6 +185,8 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        if self._session is not None:
+            self._session.gone = True
         self._wake_up()
         if self.task is None:
             self._on_end(self)

@@ -11,7 +11,12 @@ import struct
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from feedgate.limits import SFTP_PACKET_BYTES_MAX, SFTP_PACKET_SLACK_BYTES
+from feedgate.errors import NotFound
+from feedgate.limits import (
+    SFTP_PACKET_BYTES_MAX,
+    SFTP_PACKET_SLACK_BYTES,
+    SFTP_PATH_BYTES_MAX,
+)
 
 __all__ = [
     "CLOSE",
@@ -266,6 +271,19 @@ class Fields:
 
     def string(self) -> bytes:
         return self._take(self.uint32())
+
+    def path(self) -> bytes:
+        """A path as the client wrote it.
+
+        Raises:
+            NotFound: no file can be named so: it is too long, or holds a NUL.
+        """
+        path = self.string()
+        if len(path) > SFTP_PATH_BYTES_MAX:
+            raise NotFound("the path is too long")
+        if b"\0" in path:
+            raise NotFound("the path holds a NUL")
+        return path
 
     def _take(self, size: int) -> bytes:
         end = self._position + size

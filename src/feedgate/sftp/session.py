@@ -2,7 +2,7 @@
 
 ``OPERATIONS`` is the table: name, packet type, whether it writes, handler. Handlers share a shape:
 decode, ask the home directory, one reply, one log event. Paths go to ``files.home`` as they came.
-Anything not in the table, ``posix-rename@openssh.com`` included, is SSH_FX_OP_UNSUPPORTED.
+Extensions have a table of their own. Anything in neither is SSH_FX_OP_UNSUPPORTED.
 
 Invariants: ``answer`` is called for one request at a time; only ``_close`` closes an upload, and
 ``end``, which comes after the last answer, abandons what is left.
@@ -15,25 +15,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from feedgate.errors import CouldNot, FeedgateError, NotFound, Unsupported
+from feedgate.errors import CouldNot, FeedgateError, Unsupported
+from feedgate.files.deviations import Fidelity
 from feedgate.files.home import Entry, HomeDirectory
-from feedgate.limits import (
-    OBJECT_BYTES_MAX,
-    SFTP_NAMES_BYTES_MAX,
-    SFTP_PACKET_BYTES_MAX,
-    SFTP_PATH_BYTES_MAX,
-    SFTP_READ_BYTES_MAX,
-    SFTP_WRITE_BYTES_MAX,
-)
+from feedgate.limits import SFTP_NAMES_BYTES_MAX, SFTP_READ_BYTES_MAX
 from feedgate.sftp import packets, status
 from feedgate.sftp.attributes import decode_attributes, encode_attributes, encode_name
 from feedgate.sftp.events import SessionEvents
+from feedgate.sftp.extensions import EXTENSIONS, Extensions, write_into
 from feedgate.sftp.handles import Download, HandleRoom, Handles, Listing, Upload
 from feedgate.sftp.packets import Fields, MalformedError, Request, string
 
 __all__ = ["OPERATIONS", "Operation", "SftpSession"]
-
-LIMITS_EXTENSION: Final = b"limits@openssh.com"
 
 _PFLAG_READ: Final = 0x01
 _PFLAG_WRITE: Final = 0x02
@@ -71,12 +64,16 @@ class SftpSession:
         *,
         room: HandleRoom,
         now: Callable[[], float],
+        fidelity: Fidelity = Fidelity(),  # noqa: B008 - a value
     ) -> None:
         self._home = home
         self._events = events
         self._now = now
+        self._fidelity = fidelity
         self._handles = Handles(room)
+        self._extensions = Extensions(home, self._handles, events, lambda: self.gone)
         self._began = False
+        self.gone = False  # set by the channel: nobody waits for an answer any more
 
     @property
     def transfers(self) -> int:
@@ -132,13 +129,14 @@ class SftpSession:
         if request.packet_type != packets.INIT:
             raise MalformedError("a request before INIT", fatal=True)
         self._began = True
-        return packets.version_reply([(LIMITS_EXTENSION, b"1")])
+        offered = EXTENSIONS.values() if self._fidelity.ours("extensions") else ()
+        return packets.version_reply([(row.name, row.data) for row in offered])
 
     # -- files ----------------------------------------------------------------------------------
 
     async def _open(self, request: Request) -> bytes:
         fields = Fields(request.body)
-        path = _path(fields)
+        path = fields.path()
         flags = fields.uint32()
         decode_attributes(fields)
         mode = "|".join(name for flag, name in _PFLAG_NAMES if flags & flag)
@@ -203,11 +201,7 @@ class SftpSession:
         handle = self._handles.get(request.body)
         if not isinstance(handle, Upload):
             raise CouldNot("the handle is not open for writing")
-        size = sum(map(len, payload))
-        if request.offset + size > OBJECT_BYTES_MAX:
-            raise CouldNot("the file would be too long")
-        await handle.file.write(request.offset, payload)
-        handle.bytes_in += size
+        await write_into(handle, request.offset, payload)
         return _status(request, status.OK)
 
     async def _fstat(self, request: Request) -> bytes:
@@ -231,42 +225,42 @@ class SftpSession:
     # -- paths ----------------------------------------------------------------------------------
 
     async def _stat(self, request: Request) -> bytes:
-        entry = await self._home.stat(_path(Fields(request.body)))
+        entry = await self._home.stat(Fields(request.body).path())
         return packets.attributes_reply(request.request_id, encode_attributes(entry))
 
     async def _setstat(self, request: Request) -> bytes:
         fields = Fields(request.body)
-        path = _path(fields)
+        path = fields.path()
         await self._home.set_attributes(path, decode_attributes(fields))
         self._events.path("SETSTAT", self._home.s3_path(path))
         return _status(request, status.OK)
 
     async def _realpath(self, request: Request) -> bytes:
-        path = await self._home.realpath(_path(Fields(request.body)))
+        path = await self._home.realpath(Fields(request.body).path())
         name = string(path) + string(path) + b"\0\0\0\0"
         return packets.name_reply(request.request_id, [name])
 
     async def _remove(self, request: Request) -> bytes:
-        path = _path(Fields(request.body))
+        path = Fields(request.body).path()
         await self._home.remove(path)
         self._events.path("DELETE", self._home.s3_path(path))
         return _status(request, status.OK)
 
     async def _rename(self, request: Request) -> bytes:
         fields = Fields(request.body)
-        old, new = _path(fields), _path(fields)
+        old, new = fields.path(), fields.path()
         await self._home.rename(old, new)
         self._events.path("RENAME", self._home.s3_path(old), self._home.s3_path(new))
         return _status(request, status.OK)
 
     async def _mkdir(self, request: Request) -> bytes:
-        path = _path(Fields(request.body))
+        path = Fields(request.body).path()
         await self._home.mkdir(path)
         self._events.path("MKDIR", self._home.s3_path(path))
         return _status(request, status.OK)
 
     async def _rmdir(self, request: Request) -> bytes:
-        path = _path(Fields(request.body))
+        path = Fields(request.body).path()
         await self._home.rmdir(path)
         self._events.path("RMDIR", self._home.s3_path(path))
         return _status(request, status.OK)
@@ -274,7 +268,7 @@ class SftpSession:
     # -- directories ----------------------------------------------------------------------------
 
     async def _opendir(self, request: Request) -> bytes:
-        path = _path(Fields(request.body))
+        path = Fields(request.body).path()
 
         async def open_directory() -> Listing:
             directory = await self._home.open_directory(path)
@@ -307,16 +301,11 @@ class SftpSession:
         raise Unsupported("there are no links")
 
     async def _extended(self, request: Request) -> bytes:
-        if Fields(request.body).string() != LIMITS_EXTENSION:
+        fields = Fields(request.body)
+        row = EXTENSIONS.get(fields.string()) if self._fidelity.ours("extensions") else None
+        if row is None:
             return _status(request, status.OP_UNSUPPORTED)
-        values = (
-            SFTP_PACKET_BYTES_MAX,
-            SFTP_READ_BYTES_MAX,
-            SFTP_WRITE_BYTES_MAX,
-            self._handles.room.handles_max,
-        )
-        body = b"".join(value.to_bytes(8, "big") for value in values)
-        return packets.extended_reply(request.request_id, body)
+        return await row.handler(self._extensions, request, fields)
 
     # -- the table ---------------------------------------------------------------------------------
 
@@ -340,7 +329,7 @@ class SftpSession:
         Operation("RENAME",   packets.RENAME,   True,  _rename),
         Operation("READLINK", packets.READLINK, False, _refuse),
         Operation("SYMLINK",  packets.SYMLINK,  True,  _refuse),
-        Operation("EXTENDED", packets.EXTENDED, False, _extended),
+        Operation("EXTENDED", packets.EXTENDED, True,  _extended),
     )
     # fmt: on
 
@@ -350,13 +339,3 @@ OPERATIONS: Final = {row.packet_type: row for row in SftpSession.operations}
 
 def _status(request: Request, code: int) -> bytes:
     return packets.status_reply(request.request_id, code, status.TEXTS[code])
-
-
-def _path(fields: Fields) -> bytes:
-    """A path as the client wrote it; no file can be named by one too long or with a NUL."""
-    path = fields.string()
-    if len(path) > SFTP_PATH_BYTES_MAX:
-        raise NotFound("the path is too long")
-    if b"\0" in path:
-        raise NotFound("the path holds a NUL")
-    return path
