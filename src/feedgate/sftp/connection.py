@@ -24,6 +24,7 @@ from feedgate.sftp.events import ConnectionEvents, SessionEvents
 from feedgate.sftp.fastpath import speed_up
 from feedgate.sftp.gaps import (
     accept_service_request,
+    ignore_stray_replies,
     negotiated_kex,
     no_common_algorithm,
     refuse_environment,
@@ -125,6 +126,7 @@ class SshServer(asyncssh.SSHServer):
             events=self._events.with_fields(source_ip=self._source_ip),
             too_many=self._too_many_tries,
         )
+        ignore_stray_replies(conn)
         self._around.opened(self)
 
     def _too_many_tries(self) -> None:

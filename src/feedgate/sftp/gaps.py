@@ -5,6 +5,8 @@
 - An ``env`` request is accepted and kept, in any number.
 - A second request for the authentication service ends the connection. paramiko's client sends one
   with each key that it tries, so that its second key would never be looked at; OpenSSH accepts it.
+- A reply to a request that wanted none ends the connection. phpseclib answers the announcement of
+  host keys with one; OpenSSH takes no notice.
 - The negotiated key-exchange method and the client's offer are not told to the application.
 
 These touch private names of asyncssh, and are written so that a missing one is noticed: an
@@ -19,9 +21,12 @@ from typing import Any, Final
 
 import asyncssh
 from asyncssh import kex_dh
+from asyncssh.constants import MSG_REQUEST_FAILURE, MSG_REQUEST_SUCCESS
+from asyncssh.packet import SSHPacket
 
 __all__ = [
     "accept_service_request",
+    "ignore_stray_replies",
     "negotiated_kex",
     "no_common_algorithm",
     "refuse_environment",
@@ -61,6 +66,20 @@ def accept_service_request(connection: asyncssh.SSHServerConnection) -> None:
     """While a client is authenticating, let it ask for ``ssh-userauth`` once more."""
     assert hasattr(connection, "_next_service")
     connection._next_service = b"ssh-userauth"
+
+
+def ignore_stray_replies(connection: asyncssh.SSHServerConnection) -> None:
+    """Take no notice of a global reply that nothing waits for."""
+    handlers: Any = connection._packet_handlers
+    process = handlers[MSG_REQUEST_FAILURE]
+
+    def tolerant(conn: Any, packet_type: int, packet_id: int, packet: SSHPacket) -> None:
+        if conn._global_request_waiters:
+            process(conn, packet_type, packet_id, packet)
+
+    assert hasattr(connection, "_global_request_waiters")
+    replies = {MSG_REQUEST_SUCCESS: tolerant, MSG_REQUEST_FAILURE: tolerant}
+    connection._packet_handlers = {**handlers, **replies}  # type: ignore[misc]
 
 
 def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:
