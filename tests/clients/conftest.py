@@ -15,11 +15,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYTHON_CLIENTS = ROOT / "build" / "clients" / "python"
-NODE_CLIENTS = ROOT / "build" / "clients" / "node_modules"
 
 # the contract is a module beside the tests; client libraries that no lock holds are in build/
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "wire")]
 sys.path.append(str(PYTHON_CLIENTS))
+
+from contract import openssh_options  # noqa: E402
 
 
 def _served(gateway: Any, policy: str | None) -> Iterator[Any]:
@@ -74,23 +75,7 @@ def need() -> Callable[[str, str], str]:
 @pytest.fixture
 def ssh_options(door: Any) -> list[str]:
     """OpenSSH's options for the gateway."""
-    return options_for(door)
-
-
-def options_for(gateway: Any) -> list[str]:
-    """OpenSSH's options for a gateway, with nothing of this machine's configuration."""
-    words = ["-F", "/dev/null"]
-    for option in (
-        f"IdentityFile={gateway.key}",
-        f"Port={gateway.port}",
-        "IdentitiesOnly=yes",
-        "StrictHostKeyChecking=no",
-        "UserKnownHostsFile=/dev/null",
-        "LogLevel=ERROR",
-        "BatchMode=yes",
-    ):
-        words += ["-o", option]
-    return words
+    return openssh_options(door)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 # spaces, quotes, shell's and sftp's special characters, UTF-8 in and beyond the BMP
 ODD_NAMES = (
@@ -73,6 +73,22 @@ def exercise(client: Client, folder: Path, root: str, names: tuple[str, ...] = O
 def digest(path: Path) -> str:
     """SHA-256 of a file, so that a difference is one short line."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def openssh_options(gateway: Any) -> list[str]:
+    """OpenSSH's options for a gateway, with nothing of this machine's configuration."""
+    words = ["-F", "/dev/null"]
+    for option in (
+        f"IdentityFile={gateway.key}",
+        f"Port={gateway.port}",
+        "IdentitiesOnly=yes",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=ERROR",
+        "BatchMode=yes",
+    ):
+        words += ["-o", option]
+    return words
 
 
 class ScriptClient:
