@@ -79,7 +79,7 @@ def ignore_stray_replies(connection: asyncssh.SSHServerConnection) -> None:
 
     assert hasattr(connection, "_global_request_waiters")
     replies = {MSG_REQUEST_SUCCESS: tolerant, MSG_REQUEST_FAILURE: tolerant}
-    connection._packet_handlers = {**handlers, **replies}  # type: ignore[misc]
+    connection._packet_handlers = {**handlers, **replies}
 
 
 def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:
