@@ -194,6 +194,10 @@ _BELOW = (
     "SELECT 1 FROM object_version WHERE bucket = ? AND key >= ? AND key < ? AND is_current = 1"
     " LIMIT 1"
 )
+_KEYS_BELOW = (
+    "SELECT key FROM object_version WHERE bucket = ? AND key >= ? AND key < ? AND is_current = 1"
+    " ORDER BY key LIMIT ?"
+)
 _IDENTITY = f"SELECT {_ROW} WHERE object_id = ? AND version_id = ? AND bucket = ?"
 
 Reads = Callable[[str, tuple[Any, ...]], list[Row]]
@@ -207,10 +211,6 @@ def current_row(read: Reads, bucket: str, key: bytes) -> VersionRow | None:
 
 def current_info(read: Reads, bucket: str, key: bytes) -> ObjectInfo | None:
     """As ``current_row``, without what only a reader needs."""
-_KEYS_BELOW = (
-    "SELECT key FROM object_version WHERE bucket = ? AND key >= ? AND key < ? AND is_current = 1"
-    " ORDER BY key LIMIT ?"
-)
     rows = read(_HEAD, (bucket, key))
     return _info(rows[0]) if rows else None
 
@@ -218,6 +218,12 @@ _KEYS_BELOW = (
 def holds_below(read: Reads, bucket: str, prefix: bytes) -> bool:
     """Whether any key starts with ``prefix``: one index seek."""
     return bool(read(_BELOW, (bucket, prefix, _after_all(prefix))))
+
+
+def keys_below(read: Reads, bucket: str, prefix: bytes, keys_max: int) -> tuple[str, ...]:
+    """The first ``keys_max`` keys that start with ``prefix``, in order."""
+    rows = read(_KEYS_BELOW, (bucket, prefix, _after_all(prefix), keys_max))
+    return tuple(row[0].decode() for row in rows)
 
 
 def version_row(read: Reads, bucket: str, object_id: str, version_id: str) -> VersionRow | None:
@@ -233,12 +239,6 @@ def count_wrapped(read: Reads, kms_key_arn: str) -> int:
     [(versions,)] = read(
         "SELECT COUNT(*) FROM object_version WHERE kms_key_arn = ?", (kms_key_arn,)
     )
-def keys_below(read: Reads, bucket: str, prefix: bytes, keys_max: int) -> tuple[str, ...]:
-    """The first ``keys_max`` keys that start with ``prefix``, in order."""
-    rows = read(_KEYS_BELOW, (bucket, prefix, _after_all(prefix), keys_max))
-    return tuple(row[0].decode() for row in rows)
-
-
     [(uploads,)] = read(
         "SELECT COUNT(*) FROM upload WHERE kms_key_arn = ? AND condemned = 0", (kms_key_arn,)
     )
