@@ -99,8 +99,12 @@ def test_a_removed_table_waits(folder: DataFolder, database: Database, example: 
     smaller = without(without(example, table), pipe)
     store = DefinitionStore(database)
     outcome = apply_definition(folder, database, smaller, yes=False, now_ms=NOW_MS)
-    assert [str(change) for change in outcome.waiting] == ["Remove TABLE `LANDING.RAW.EVENTS`"]
-    assert store.pending() == ("Remove TABLE `LANDING.RAW.EVENTS`",)
+    [told] = map(str, outcome.waiting)
+    assert told == (
+        "Remove TABLE `LANDING.RAW.EVENTS`: nothing is dropped: its rows stay, `feedgate query`"
+        " reads them, nothing loads into it"
+    )
+    assert store.pending() == (told,)
     served = store.applied()
     assert served is not None
     assert served.warehouse_files == example.warehouse_files

@@ -35,10 +35,12 @@ def declared(columns: str) -> Warehouse:
 def test_table_changes(before: str, after: str, expected: list[tuple[str, str]]) -> None:
     """Each column that differs is told with its kind, by the rule that the warehouse follows."""
     found = table_changes(declared(before), declared(after))
-    assert [kind for _table, kind, _text in found] == [kind for kind, _words in expected]
-    for (table, _kind, text), (_expected, words) in zip(found, expected, strict=True):
-        assert table == "D.S.T"
-        assert words in text
+    assert [change.kind for change in found] == [kind for kind, _words in expected]
+    for change, (_expected, words) in zip(found, expected, strict=True):
+        assert change.table == "D.S.T"
+        assert words in change.text
+        assert change.source is not None
+        assert change.source.line == 1
 
 
 def test_tables_of_one_side_only() -> None:
@@ -61,3 +63,17 @@ def test_tables_of_one_side_only() -> None:
 def test_keeps_values(before: str, after: str, kept: bool) -> None:
     """Digits before and after the point may only grow; every other type must stay as it is."""
     assert keeps_values(before, after) is kept
+
+
+def test_what_is_stored_decides() -> None:
+    """Values of the old type are in the way; values that have the new one already are not."""
+    [retyped] = table_changes(declared("a VARCHAR"), declared('a NUMBER(12,2), "b c" INT'))[:1]
+    assert retyped.question == 'SELECT count("A"), any_value(typeof("A")) FROM D.S.T'
+    assert retyped.in_the_way((3, "VARCHAR")) == 3
+    assert retyped.in_the_way((0, None)) == 0
+    assert retyped.in_the_way((3, "DECIMAL(12,2)")) == 0
+    assert retyped.in_the_way((3, "DECIMAL(5,2)")) == 0
+    [required] = table_changes(declared("a INT"), declared("a INT, b INT NOT NULL"))
+    assert required.in_the_way((2, None)) == 2
+    [added] = table_changes(declared("a INT"), declared("a INT, b INT"))
+    assert added.question is None

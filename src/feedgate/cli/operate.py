@@ -176,18 +176,19 @@ def apply(
                 "applied": outcome.applied,
                 "changes": [str(change) for change in outcome.changes],
                 "waiting": [str(change) for change in outcome.waiting],
+                "refused": [str(change) for change in outcome.refused],
             }
         )
     else:
         _print_outcome(outcome)
-    if outcome.waiting:
+    if outcome.waiting or outcome.refused:
         click.get_current_context().exit(1)
 
 
 def _print_outcome(outcome: Outcome) -> None:
     for change in outcome.changes:
         mark = "waits for --yes: " if change in outcome.waiting else ""
-        result(f"{mark}{change}")
+        result(f"{'refused: ' if change.refused else mark}{change}")
     if outcome.first:
         note("applied")
     elif not outcome.changes:
@@ -195,6 +196,11 @@ def _print_outcome(outcome: Outcome) -> None:
     elif outcome.waiting:
         note("nothing was applied: some changes delete or replace; the last good stack is served")
         note("  next: run it again with --yes")
+    elif outcome.refused:
+        note("applied without what is refused")
+        note("  next: declare the type that it has, or a column of another name")
+    else:
+        note("applied")
 
 
 def parse_address(listen: str) -> tuple[str, int]:
@@ -278,6 +284,7 @@ def _serve(options: GatewayOptions, application: Application) -> None:
 
 def _opened(options: GatewayOptions, database: Database, stack: Path, host: str, port: int) -> None:
     """Tell the script (ready file) and the person (commands to paste) that the door is open."""
+    from feedgate.gateway.definition import DefinitionStore
     from feedgate.gateway.folder import write_atomically
     from feedgate.identity.store import UserStore
     from feedgate.sftp.hostkeys import host_key_fingerprints
@@ -286,6 +293,8 @@ def _opened(options: GatewayOptions, database: Database, stack: Path, host: str,
     users = UserStore(database).list()
     fingerprints = host_key_fingerprints(folder.hostkeys)
     note(f"feedgate serves on {host}:{port}")
+    if trouble := DefinitionStore(database).trouble():
+        note(f"  not taken up: {trouble}")
     for fingerprint in fingerprints:
         note(f"  host key {fingerprint}")
     for user in users:

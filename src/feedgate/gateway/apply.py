@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from feedgate.database import Database, Transaction
+from feedgate.errors import FeedgateError
 from feedgate.gateway.changes import Change, difference
 from feedgate.gateway.definition import Definition, DefinitionStore
 from feedgate.gateway.folder import DataFolder
+from feedgate.gateway.queries import ask
 from feedgate.gateway.sealing import DEFAULT_KMS_KEY, sealed_under
 from feedgate.identity.store import UserStore
 from feedgate.kms.keyring import Keyring
@@ -35,6 +37,11 @@ class Outcome:
     changes: tuple[Change, ...]
     waiting: tuple[Change, ...] = ()
     first: bool = False
+
+    @property
+    def refused(self) -> tuple[Change, ...]:
+        """Changes of columns whose values stand in the way; all else was applied without them."""
+        return tuple(change for change in self.changes if change.refused)
 
     @property
     def applied(self) -> bool:
@@ -56,6 +63,7 @@ def apply_definition(
     changes = difference(served, (definition.stack, definition.warehouse))
     if before is not None:
         changes = _told_what_is_wrapped(database, changes, before, definition)
+        changes = tuple(_told_what_is_stored(folder, change) for change in changes)
     waiting = tuple(change for change in changes if change.destructive)
     if waiting and not yes:
         pending = tuple(str(change) for change in waiting)
@@ -137,6 +145,26 @@ def _told_what_is_wrapped(
             detail = f"wraps nothing: pending deletion for {key.pending_window_days} days"
         told.append(replace(change, destructive=True, detail=detail))
     return tuple(told)
+
+
+def _told_what_is_stored(folder: DataFolder, change: Change) -> Change:
+    """The change, with what the warehouse holds that stands in its way, if a gateway can say.
+
+    Otherwise the loader finds out when it takes the definition up, and `feedgate status` tells.
+    """
+    if change.column is None or (question := change.column.question) is None:
+        return change
+    try:
+        answer = ask(folder.query_socket, question)
+    except FeedgateError:
+        answer = None
+    if answer is None:
+        return replace(change, detail="done if nothing is stored there; `feedgate status` tells")
+    if count := change.column.in_the_way(answer.rows[0]):
+        what = "values are" if change.column.kind == "retyped" else "rows are"
+        detail = f"{count} {what} stored: not done, the column stays as it was, all else goes on"
+        return replace(change, detail=detail, refused=True)
+    return replace(change, detail="nothing is in the way: done")
 
 
 def _wrapped_by(database: Database, kms_key_arn: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from feedgate.pipes.table_changes import table_changes
+from feedgate.pipes.table_changes import TableChange, table_changes
 from feedgate.stack.resources import Stack
 from feedgate.stack.warehouse import Warehouse
 
@@ -19,7 +19,10 @@ __all__ = ["Change", "difference"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change: what happens to which resource, by which properties; ``detail``: what else."""
+    """One change: what happens to which resource, by which properties; ``detail``: what else.
+
+    A change of a ``column`` that values stand in the way of is ``refused``; all else goes on.
+    """
 
     action: Literal["Add", "Modify", "Replace", "Remove"]
     kind: str
@@ -27,6 +30,8 @@ class Change:
     properties: tuple[str, ...] = ()
     destructive: bool = False
     detail: str = ""
+    refused: bool = False
+    column: TableChange | None = None
 
     def __str__(self) -> str:
         what = f"{self.action} {self.kind} `{self.name}`"
@@ -36,8 +41,15 @@ class Change:
 
 
 # resources whose removal takes data with it, and the properties whose change means another resource
-_HOLDS_DATA = {"AWS::S3::Bucket", "AWS::KMS::Key", "TABLE", "DATABASE", "SCHEMA"}
+_HOLDS_DATA = {"AWS::S3::Bucket", "AWS::KMS::Key", "TABLE"}
 _REPLACED_BY = {"AWS::Transfer::Server": {"ServerId"}, "AWS::S3::Bucket": {"BucketName"}}
+# removing drops nothing: what the operator must know of what is there
+_WHAT_STAYS = {
+    "AWS::S3::Bucket": "its objects stay stored, out of everybody's reach until a bucket of that"
+    " name is in the stack again",
+    "TABLE": "nothing is dropped: its rows stay, `feedgate query` reads them, nothing loads into"
+    " it",
+}
 _NOT_COMPARED = {"source"}
 # where CloudFormation's property is not the field's name in Pascal case
 _PROPERTY_NAMES = {
@@ -74,14 +86,17 @@ def difference(
         if changed:
             replaced = bool(_REPLACED_BY.get(kind, set()) & set(changed))
             action: Literal["Replace", "Modify"] = "Replace" if replaced else "Modify"
-            changes.append(Change(action, kind, name, changed, destructive=replaced))
+            detail = _WHAT_STAYS.get(kind, "") if replaced else ""
+            changes.append(Change(action, kind, name, changed, replaced, detail))
     if before[1] is not None and after[1] is not None:
         for item in table_changes(before[1], after[1]):
-            destructive = item.kind in ("retyped", "required")
-            changes.append(Change("Modify", "TABLE", item.table, (item.text,), destructive))
+            text = f"{item.source}: {item.text}" if item.question and item.source else item.text
+            changes.append(Change("Modify", "TABLE", item.table, (text,), column=item))
     for kind, name in old:
         if (kind, name) not in new:
-            changes.append(Change("Remove", kind, name, destructive=kind in _HOLDS_DATA))
+            detail = _WHAT_STAYS.get(kind, "")
+            removal = Change("Remove", kind, name, (), kind in _HOLDS_DATA, detail)
+            changes.append(removal)
     return tuple(changes)
 
 

@@ -11,11 +11,18 @@ import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedgate.access.principals import role_session_for_integration
-from feedgate.errors import AccessDenied, CouldNot, FeedgateError, NotFound
+from feedgate.errors import (
+    AccessDenied,
+    CouldNot,
+    DefinitionError,
+    FeedgateError,
+    Finding,
+    NotFound,
+)
 from feedgate.gateway.access_checks import explain_pipe_path
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.process import Channel
@@ -100,21 +107,35 @@ class _LoaderProcess:
         channel.sock.setblocking(False)
         self._selector.register(channel.sock, selectors.EVENT_READ)
         self._draining = False
-        self._take_up()
+        try:
+            self._take_up()
+        except DefinitionError as error:  # suppliers are not kept out by a column
+            self._trouble(f"nothing is loaded until it is corrected: {_told(error.findings)}")
         self._queries.start()
 
     def _take_up(self) -> None:
-        """Bring the warehouse to what the definition declares; the first one opens it."""
+        """Bring the warehouse to what the definition declares; the first one opens it.
+
+        A column that cannot become what is declared stays as it is, and is told as trouble.
+
+        Raises:
+            DefinitionError: a pipe cannot do without such a column.
+        """
         declared = self._services.definition.warehouse
         if declared is None:
             self._loader = None
+            self._services.definitions.set_trouble(None)
             return
         if self._warehouse is None:
             self._warehouse = open_warehouse(self._services)
-        self._warehouse.apply(declared)
-        self._declared = declared
+        applied = self._warehouse.apply(declared)
+        self._declared = applied.declared
+        if applied.refused:
+            self._trouble(_told(applied.refused))
+        else:
+            self._services.definitions.set_trouble(None)
         self._loader = Loader(
-            declared,
+            applied.declared,
             warehouse=self._warehouse,
             landings=self._services.ledger,
             open_object=self._open_object,
@@ -221,10 +242,17 @@ class _LoaderProcess:
             if self._take_up_due:
                 self._take_up()
                 self._take_up_due = False
-                self._services.definitions.set_trouble(None)
+        except DefinitionError as error:
+            self._take_up_due = False  # only another definition will do
+            self._trouble(f"loading goes on as before: {_told(error.findings)}")
         except FeedgateError as error:
-            self._services.log.error("could not take up a change", reason=str(error))
-            self._services.definitions.set_trouble(f"the loader goes on as before: {error}")
+            self._trouble(f"loading goes on as before: {error}")
+
+    def _trouble(self, text: str) -> None:
+        """Tell the log and, while it lasts, `feedgate status`."""
+        if self._services.definitions.trouble() != text:
+            self._services.log.error("could not take up a change", reason=text)
+        self._services.definitions.set_trouble(text)
 
     def close(self) -> None:
         self._queries.stop()
@@ -233,6 +261,10 @@ class _LoaderProcess:
         self._wake.close()
         self._services.folder.loader_socket.unlink(missing_ok=True)
         self._services.close()
+
+
+def _told(findings: Sequence[Finding]) -> str:
+    return "; ".join(map(str, findings))
 
 
 def _wake_socket(folder: DataFolder) -> socket.socket:

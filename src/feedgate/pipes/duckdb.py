@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -25,13 +26,13 @@ from types import ModuleType
 import duckdb
 import duckdb_extension_httpfs
 
-from feedgate.errors import CouldNot, UsageError
+from feedgate.errors import CouldNot, DefinitionError, Finding, UsageError
 from feedgate.ledger.receipts import Landing
 from feedgate.limits import WAREHOUSE_MEMORY_MIB, WAREHOUSE_THREADS
 from feedgate.pipes import duckdb_faults, duckdb_load, duckdb_query, duckdb_schema
 from feedgate.pipes.conversion import literal, quoted
 from feedgate.pipes.duckdb_plan import PipePlan, pipe_plan
-from feedgate.pipes.warehouse import History, LoadRequest, LoadResult, QueryResult
+from feedgate.pipes.warehouse import Applied, History, LoadRequest, LoadResult, QueryResult
 from feedgate.stack.warehouse import Pipe
 from feedgate.stack.warehouse import Warehouse as Declared
 
@@ -89,22 +90,30 @@ class DuckDBWarehouse:
 
     # -- the contract's methods -------------------------------------------------------------------
 
-    def apply(self, declared: Declared) -> None:
+    def apply(self, declared: Declared) -> Applied:
         """Open what is declared and not open yet, create and alter, and take each pipe's fence."""
         duckdb_schema.check_names(declared)
-        plans = {str(pipe.name): pipe_plan(pipe, declared) for pipe in declared.pipes.values()}
+        plans = _plans(declared)
         wanted = self._attached.union(declared.databases)
         if wanted != self._attached or self._connection is None:
             self._open(wanted)
+        tables = dict(declared.tables)
+        refused: list[Finding] = []
         for database in declared.databases:
             with self._transaction() as connection:
-                duckdb_schema.apply_database(connection, database, declared)
+                taken, findings = duckdb_schema.apply_database(connection, database, declared)
+                if findings:
+                    kept = replace(declared, tables={**tables, **taken})
+                    plans = _plans_without(declared, kept, findings)
+                tables.update(taken)
+                refused += findings
                 for plan in plans.values():
                     if plan.database == database:
                         self._take_fence(connection, plan)
         self._plans = plans
         current = (declared.current_database, declared.current_schema)
         self._search_path = (current[0], current[1]) if current[0] and current[1] else None
+        return Applied(replace(declared, tables=tables), tuple(refused))
 
     def history(self, pipe: Pipe, landing: Landing) -> History:
         """What the pipe's history says of this landing and of its key."""
@@ -251,3 +260,26 @@ def _extension() -> Path:
             hint=f"install `duckdb-extension-httpfs=={duckdb.__version__}`",
         )
     return path
+
+
+def _plans(declared: Declared) -> dict[str, PipePlan]:
+    return {str(pipe.name): pipe_plan(pipe, declared) for pipe in declared.pipes.values()}
+
+
+def _plans_without(
+    declared: Declared, kept: Declared, findings: Sequence[Finding]
+) -> dict[str, PipePlan]:
+    """The pipes on tables that kept something. Raises ``DefinitionError``: one cannot do without.
+
+    A COPY that names no columns fills each by its position, which moves where one is left out.
+    """
+    for pipe in kept.pipes.values():
+        copy = pipe.copy
+        there = {column.name for column in kept.tables[copy.table].columns}
+        wanted = copy.columns or [column.name for column in declared.tables[copy.table].columns]
+        if not there.issuperset(wanted):
+            raise DefinitionError(findings)
+    try:
+        return _plans(kept)
+    except DefinitionError as error:
+        raise DefinitionError(findings) from error

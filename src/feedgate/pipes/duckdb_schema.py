@@ -8,13 +8,16 @@ transaction. NOT NULL, lengths and keys are no constraints here: the load checks
 Snowflake does not enforce the third.
 
 Invariant: nothing that holds values is ever dropped, and no change of a column's type loses a
-value (``table_changes`` has the rule); what cannot be done so is a finding.
+value (``table_changes`` has the rule); what cannot be done so is a finding, and that column stays
+as it was taken up last, which ``declared`` remembers beside the rows.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import duckdb
@@ -166,11 +169,14 @@ def _twins(kind: str, names: Iterable[str]) -> list[Finding]:
 
 def apply_database(
     connection: duckdb.DuckDBPyConnection, database: str, declared: Declared
-) -> None:
+) -> tuple[dict[Name, Table], list[Finding]]:
     """Create and alter what ``declared`` says of one database, inside the caller's transaction.
 
+    Returns its tables as they are now, and a finding for each column that could not become what is
+    declared: such a column keeps its type, or, where it would be new, is left out.
+
     Raises:
-        DefinitionError: with every table that cannot become what is declared.
+        DefinitionError: a table of which nothing could be taken up.
     """
     for statement in _BOOKS.format(schema=f"{quoted(database)}.{quoted(HIDDEN)}").split(";"):
         if statement.strip():
@@ -182,28 +188,50 @@ def apply_database(
     books = hidden_table(database, "declared")
     known = dict(connection.execute(f"SELECT name, definition FROM {books}").fetchall())  # noqa: S608
     findings: list[Finding] = []
+    taken: dict[Name, Table] = {}
     for table in tables:
-        definition = _definition(table)
-        if known.get(_stored_name(table.name)) == definition:
+        earlier = known.get(_stored_name(table.name))
+        taken[table.name] = table
+        if earlier == _definition(table):
             continue
-        faults = _apply_table(connection, table)
+        now, faults = _apply_table(connection, table, _types(earlier))
         findings += faults
-        if not faults:
-            _create_view(connection, table)
-            connection.execute(
-                f"INSERT OR REPLACE INTO {books} VALUES (?, ?)",  # noqa: S608
-                [_stored_name(table.name), definition],
-            )
-    if findings:
-        raise DefinitionError(findings)
+        if not now.columns:
+            raise DefinitionError(findings)
+        taken[table.name] = now
+        _create_view(connection, now)
+        connection.execute(
+            f"INSERT OR REPLACE INTO {books} VALUES (?, ?)",  # noqa: S608
+            [_stored_name(table.name), _definition(now)],
+        )
+    return taken, findings
 
 
 def _definition(table: Table) -> str:
-    return "\n".join(f"{each.name} {storage_type(each)} {each.nullable}" for each in table.columns)
+    """What ``declared`` remembers of a table: of each column what decides how it is stored."""
+    return json.dumps(
+        [
+            [each.name, each.type, each.length, each.scale, each.nullable, each.default]
+            for each in table.columns
+        ]
+    )
 
 
-def _apply_table(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Finding]:
-    """Bring the stored table to what is declared.
+def _types(definition: str | None) -> dict[str, Column]:
+    """The columns that ``declared`` remembers, by name without case; none of an older form."""
+    if definition is None or not definition.startswith("["):
+        return {}
+    columns = (
+        Column(name, kind, length, scale, nullable, default)
+        for name, kind, length, scale, nullable, default in json.loads(definition)
+    )
+    return {column.name.casefold(): column for column in columns}
+
+
+def _apply_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, earlier: Mapping[str, Column]
+) -> tuple[Table, list[Finding]]:
+    """Bring the stored table to what is declared, as far as that loses nothing.
 
     A column that is no longer declared stays stored and leaves the view: its values are kept, and
     declaring it again brings it back, so that going back to an earlier script always works.
@@ -213,12 +241,15 @@ def _apply_table(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Fi
         columns = [_column(column) for column in table.columns]
         columns += [f"{name} {kind}" for name, kind in zip(LINEAGE, _LINEAGE_TYPES, strict=True)]
         connection.execute(f"CREATE TABLE {stored_table(table.name)} ({', '.join(columns)})")
-        return []
+        return table, []
     findings: list[Finding] = []
+    taken: list[Column] = []
     for column in table.columns:
         stored = present.get(column.name.casefold())
         if stored is None:
-            findings += _add_column(connection, table, column)
+            faults = _add_column(connection, table, column)
+            findings += faults
+            taken += [] if faults else [column]
             continue
         name, kind = stored
         if name != column.name:
@@ -226,9 +257,18 @@ def _apply_table(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Fi
                 f"ALTER TABLE {stored_table(table.name)}"
                 f" RENAME COLUMN {quoted(name)} TO {quoted(column.name)}"
             )
-        if kind != stored_kind(column):
-            findings += _change_type(connection, table, column, kind)
-    return findings
+        if kind == stored_kind(column):
+            taken.append(column)
+            continue
+        faults = _change_type(connection, table, column, kind)
+        findings += faults
+        was = earlier.get(column.name.casefold())
+        if not faults:
+            taken.append(column)
+        elif was is not None and stored_kind(was) == kind:
+            kept = replace(column, type=was.type, length=was.length, scale=was.scale)
+            taken.append(replace(kept, default=was.default))
+    return replace(table, columns=tuple(taken)), findings
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, name: Name) -> Mapping[str, tuple[str, str]]:

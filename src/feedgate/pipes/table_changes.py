@@ -7,9 +7,11 @@ Pure. ``duckdb_schema`` follows it when it alters a table; who compares two defi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
+from feedgate.errors import Source
+from feedgate.pipes.conversion import quoted
 from feedgate.pipes.types import default_sql, storage_type
 from feedgate.stack.warehouse import Column, Name, Table, Warehouse
 
@@ -35,12 +37,36 @@ class TableChange(NamedTuple):
 
     ``added`` and ``removed`` are always done: a removed column leaves the table's view and keeps
     its values, which are back when it is declared again. ``required`` (new, NOT NULL and without a
-    DEFAULT) is refused where the table has rows, ``retyped`` where the column has values.
+    DEFAULT) is refused where the table has rows, ``retyped`` where the column has values; nothing
+    is lost, the rest of the table goes on.
     """
 
     table: str
     kind: ChangeKind
     text: str
+    column: str
+    source: Source | None = None
+    wanted: str = ""
+
+    @property
+    def question(self) -> str | None:
+        """A query whose row ``in_the_way`` understands; None where nothing can be in the way."""
+        if self.kind == "required":
+            return f"SELECT count(*), NULL FROM {self.table}"  # noqa: S608 - declared names, quoted
+        if self.kind == "retyped":
+            name = quoted(self.column)
+            return f"SELECT count({name}), any_value(typeof({name})) FROM {self.table}"  # noqa: S608
+        return None
+
+    def in_the_way(self, row: Sequence[object]) -> int:
+        """How many values, or rows, keep the change from being done.
+
+        What is stored counts, not what was declared: that may have been refused before.
+        """
+        count, kind = row
+        if self.kind == "retyped" and isinstance(kind, str) and keeps_values(kind, self.wanted):
+            return 0
+        return int(str(count))
 
 
 def table_changes(before: Warehouse, after: Warehouse) -> list[TableChange]:
@@ -58,15 +84,18 @@ def _column_changes(before: Table, after: Table) -> Iterator[TableChange]:
     shown = str(after.name)
     for column in after.columns:
         earlier = old.get(column.name.casefold())
+        place = column.source or after.source
         if earlier is not None:
             kinds = stored_kind(earlier), stored_kind(column)
             if not keeps_values(*kinds):
-                yield TableChange(shown, "retyped", retyped_text(column, after.name, *kinds))
+                text = retyped_text(column, after.name, *kinds)
+                yield TableChange(shown, "retyped", text, earlier.name, place, kinds[1])
         elif is_unfilled(column):
-            yield TableChange(shown, "required", required_text(column, after.name))
+            text = required_text(column, after.name)
+            yield TableChange(shown, "required", text, column.name, place)
         else:
             text = f"column `{column.name}` of `{after.name}` is new"
-            yield TableChange(shown, "added", text)
+            yield TableChange(shown, "added", text, column.name, place)
     for column in before.columns:
         if column.name.casefold() not in new:
             yield TableChange(
@@ -74,6 +103,8 @@ def _column_changes(before: Table, after: Table) -> Iterator[TableChange]:
                 "removed",
                 f"column `{column.name}` of `{after.name}` is no longer declared: its values are"
                 " kept, but cannot be queried",
+                column.name,
+                after.source,
             )
 
 

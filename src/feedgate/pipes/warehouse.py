@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from feedgate.errors import CouldNot, RowError
+from feedgate.errors import CouldNot, Finding, RowError
 from feedgate.ledger.receipts import Landing, LoadStatus
 from feedgate.stack.warehouse import Pipe
 from feedgate.stack.warehouse import Warehouse as Declared
 
 __all__ = [
+    "Applied",
     "History",
     "LoadRequest",
     "LoadResult",
@@ -94,6 +95,15 @@ class QueryResult:
     truncated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was taken up: the declaration with its tables as they are, and a finding for each column
+    that was refused."""
+
+    declared: Declared
+    refused: tuple[Finding, ...] = ()
+
+
 class Warehouse(Protocol):
     """Databases, tables, rows and the load history that lies beside them.
 
@@ -102,11 +112,14 @@ class Warehouse(Protocol):
     error is final.
     """
 
-    def apply(self, declared: Declared) -> None:
+    def apply(self, declared: Declared) -> Applied:
         """Make what is declared and not there; keep all else. May be called again and again.
 
+        A column that cannot become what is declared without losing values keeps its type, or stays
+        away; all else is done.
+
         Raises:
-            DefinitionError: a table cannot become what is declared without losing something.
+            DefinitionError: a pipe cannot do without such a column; nothing was changed.
         """
         ...
 
