@@ -208,8 +208,9 @@ def test_rename_belongs_to_the_landing_that_brought_the_bytes(
     """Origin, loads and successor are found through any number of renames."""
     first = landing(1)
     write(database, first)
-    assert database.write_now(lambda tx: origin_of_object(tx, "object-1")) == first.landing_id
-    assert database.write_now(lambda tx: origin_of_object(tx, "object-9")) is None
+    origin = (first.landing_id, False)
+    assert database.write_now(lambda tx: origin_of_object(tx, "object-1")) == origin
+    assert database.write_now(lambda tx: origin_of_object(tx, "object-9")) == (None, False)
     second = landing(
         2, object_id="object-1", kind="rename", origin_landing_id=first.landing_id, key="b"
     )
@@ -217,7 +218,7 @@ def test_rename_belongs_to_the_landing_that_brought_the_bytes(
         3, object_id="object-1", kind="rename", origin_landing_id=first.landing_id, key="c"
     )
     write(database, second, third, landing(4))
-    assert database.write_now(lambda tx: origin_of_object(tx, "object-1")) == first.landing_id
+    assert database.write_now(lambda tx: origin_of_object(tx, "object-1")) == origin
     ledger.record([load(first), load(second, "DB.S.Q")])
     for each in (first, second, third):
         assert {item.pipe for item in ledger.family_loads(each)} == {"DB.S.P", "DB.S.Q"}
@@ -251,3 +252,17 @@ def _id(item: Landing) -> str:
 
 def _numbers(receipts: object) -> list[int]:
     return [item.landing.size for item in receipts]  # type: ignore[attr-defined]
+
+
+def test_no_pipe_is_offered_a_partial_upload(database: Database) -> None:
+    """What a lost connection left has a receipt, and the loader never sees it."""
+    partial = landing(1, is_partial=True)
+    write(database, partial, landing(2))
+    assert [item.landing_id for item in Ledger(database).pending(10)] == [landing(2).landing_id]
+    found = Ledger(database).receipt(partial.landing_id)
+    assert found is not None
+    assert (found.offered, bool(found.landing.is_partial)) == (True, True)
+    assert database.write_now(lambda tx: origin_of_object(tx, partial.object_id)) == (
+        partial.landing_id,
+        True,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from feedgate.pipes.match import TEMPORARY_NAMES, covering, is_temporary, location_of, why_not
+from feedgate.pipes.match import covering, is_temporary, location_of, why_not
 from feedgate.stack.warehouse import Name, Warehouse
 from feedgate.stack.warehouse_sql import parse_warehouse
 
@@ -99,4 +101,11 @@ def test_why_not(warehouse: Warehouse, pipe: str, key: str, reason: str | None) 
 def test_temporary_names(key: str, *, temporary: bool) -> None:
     """Only the last component of a key is a client's name for an unfinished upload."""
     assert is_temporary(key) is temporary
-    assert TEMPORARY_NAMES == ("*.filepart", "*.part", "*.tmp", ".~*")
+
+
+def test_temporary_names_of_the_server(warehouse: Warehouse) -> None:
+    """A server's tag says which names are of unfinished uploads, instead of the usual ones."""
+    declared = replace(warehouse, temporary_names=("*.uploading",))
+    assert covering(declared, "bkt", "in/x.csv.uploading") == ()
+    names = [pipe.name for pipe in covering(warehouse, "bkt", "in/x.csv.uploading")]
+    assert [pipe.name for pipe in covering(declared, "bkt", "in/x.csv.part")] == names

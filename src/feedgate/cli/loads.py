@@ -6,10 +6,10 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
 
@@ -50,36 +50,62 @@ def receipts(
       feedgate receipts
       feedgate receipts --user jeffrey_aven -n 100 --json
     """
-    with open_ledger(data_folder(stack, data), texts=as_json) as ledger:
+    with open_ledger(data_folder(stack, data), texts=as_json) as (ledger, names):
         found = ledger.receipts(limit, user_name=user_name, status=status)
     if as_json:
-        print_json({"receipts": [receipt_json(item) for item in found]})
+        print_json({"receipts": [receipt_json(item, names) for item in found]})
         return
     if not found:
         note("no file has landed yet")
         return
     table(
         ("RECEIPT", "LANDED", "USER", "PATH", "SIZE", "STATUS", "ROWS", "ERRORS", "TABLE"),
-        [row for item in found for row in _receipt_rows(item)],
+        [row for item in found for row in _receipt_rows(item, names)],
         cut=("USER", "PATH", "TABLE"),
     )
 
 
 @contextmanager
-def open_ledger(folder: DataFolder, *, texts: bool) -> Iterator[Ledger]:
-    """The ledger of a data folder; ``texts``: with what errors say, which lies under a KMS key."""
+def open_ledger(folder: DataFolder, *, texts: bool) -> Iterator[tuple[Ledger, tuple[str, ...]]]:
+    """The ledger of a data folder, and the names that no pipe is offered.
+
+    ``texts``: with what errors say, which lies under a KMS key.
+    """
+    from feedgate.gateway.definition import DefinitionStore
     from feedgate.gateway.sealing import receipt_sealer
     from feedgate.gateway.services import open_database
     from feedgate.ledger.store import Ledger
+    from feedgate.stack.limit_tags import temporary_names
 
     database = open_database(folder)
     try:
-        yield Ledger(database, sealer=receipt_sealer(folder, database) if texts else None)
+        applied = DefinitionStore(database).applied()
+        names = temporary_names(applied.stack.server.tags) if applied is not None else ()
+        yield Ledger(database, sealer=receipt_sealer(folder, database) if texts else None), names
     finally:
         database.close()
 
 
-def _receipt_rows(item: Receipt) -> list[tuple[object, ...]]:
+def _why_unloaded(item: Receipt, names: Sequence[str]) -> str | None:
+    """Why no pipe took it; None where one did, or where it waits for the loader."""
+    from feedgate.pipes.match import is_temporary
+
+    if item.loads or not item.offered:
+        return None
+    if item.landing.is_partial:
+        return "partial"
+    return "temporary name" if is_temporary(item.landing.key, names) else "no pipe"
+
+
+_UNLOADED_TEXTS: Final = {
+    "partial": "never loaded: the connection ended before the file was whole",
+    "temporary name": "not offered to the pipes: an unfinished upload by its name; rename it",
+    "no pipe": "no pipe covers this object",
+    None: "not offered to the pipes yet",
+}
+
+
+def _receipt_rows(item: Receipt, names: Sequence[str]) -> list[tuple[object, ...]]:
     landing = item.landing
     head = (
         landing.landing_id,
@@ -89,7 +115,7 @@ def _receipt_rows(item: Receipt) -> list[tuple[object, ...]]:
         size_text(landing.size),
     )
     if not item.loads:
-        state = "no pipe" if item.offered else "PENDING"
+        state = _why_unloaded(item, names) or "PENDING"
         return [(*head, state, "", "", "")]
     return [
         (*head, load.status, load.rows_loaded, load.errors_seen, load.table) for load in item.loads
@@ -108,12 +134,12 @@ def receipt() -> None:
 @json_option
 def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None:
     """Show a receipt whole; the beginning of its id is enough where it is unique."""
-    with open_ledger(data_folder(stack, data), texts=True) as ledger:
+    with open_ledger(data_folder(stack, data), texts=True) as (ledger, names):
         found = ledger.receipt(receipt_id)
     if found is None:
         raise NotFound(f"there is no receipt `{receipt_id}`", hint="`feedgate receipts` lists them")
     if as_json:
-        print_json({"receipt": receipt_json(found)})
+        print_json({"receipt": receipt_json(found, names)})
         return
     landing = found.landing
     source = f" from {landing.source_ip}" if landing.source_ip else ""  # none: the operator's copy
@@ -136,7 +162,7 @@ def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None
     for load in found.loads:
         _print_load(load)
     if not found.loads:
-        result("no pipe covers this object" if found.offered else "not offered to the pipes yet")
+        result(_UNLOADED_TEXTS[_why_unloaded(found, names)])
 
 
 def _print_load(load: PipeLoad) -> None:
@@ -160,13 +186,15 @@ def _at(unix_ms: int | None) -> str:
     return f", at {time_text(unix_ms)}" if unix_ms else ""
 
 
-def receipt_json(item: Receipt) -> dict[str, Any]:
-    """A receipt's documented JSON shape."""
+def receipt_json(item: Receipt, names: Sequence[str]) -> dict[str, Any]:
+    """A receipt's documented JSON shape. ``unloaded``: why no pipe took it, if none did."""
     from dataclasses import asdict
 
     return {
         **asdict(item.landing),
+        "is_partial": bool(item.landing.is_partial),
         "offered": item.offered,
+        "unloaded": _why_unloaded(item, names),
         "loads": [asdict(load) for load in item.loads],
     }
 

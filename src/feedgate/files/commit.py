@@ -55,6 +55,7 @@ class Landings:
         kind: LandingKind = "put",
         exclusive: bool = False,
         at_once: bool = False,
+        is_partial: bool = False,
     ) -> str:
         """Make a sealed object visible and record its landing; its id, once both are durable.
 
@@ -78,7 +79,8 @@ class Landings:
             elif bucket.would_hide_in(tx, staged.key):
                 raise Conflict(f"`{path}` is a directory")
             info = bucket.publish(tx, staged)
-            record_landing(tx, self.landing(landing_id, info, path, kind))
+            landing = self.landing(landing_id, info, path, kind, is_partial=is_partial)
+            record_landing(tx, landing)
             self.crash_at("landing-before-commit")
 
         await self.database.write(land, at_once=at_once)
@@ -96,6 +98,8 @@ class Landings:
         path: str,
         kind: LandingKind,
         origin_landing_id: str | None = None,
+        *,
+        is_partial: bool = False,
     ) -> Landing:
         """What is recorded of an act of this session by which an object became visible."""
         context = self.context
@@ -118,6 +122,7 @@ class Landings:
             landed_at_ms=int(self.now() * 1000),
             kind=kind,
             origin_landing_id=origin_landing_id,
+            is_partial=is_partial,
         )
 
 

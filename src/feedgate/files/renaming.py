@@ -116,9 +116,10 @@ class Renames:
         landings = self.landings
         landing_id = landings.new_id()
         info = bucket.move(tx, source, target)
-        origin = origin_of_object(tx, info.object_id)
+        origin, is_partial = origin_of_object(tx, info.object_id)
         kind: LandingKind = "mkdir" if target.endswith("/") else "rename"
-        record_landing(tx, landings.landing(landing_id, info, path, kind, origin))
+        landing = landings.landing(landing_id, info, path, kind, origin, is_partial=is_partial)
+        record_landing(tx, landing)
         landings.crash_at("landing-before-commit")
         return landing_id
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import msgspec
@@ -18,6 +18,7 @@ from feedgate.database.engine import Migration
 from feedgate.errors import DefinitionError, Finding
 from feedgate.pipes.dialect import dialect_findings
 from feedgate.stack.build import build
+from feedgate.stack.limit_tags import temporary_names
 from feedgate.stack.resources import Stack
 from feedgate.stack.template import Template, parse_template
 from feedgate.stack.warehouse import Warehouse
@@ -69,7 +70,8 @@ class Definition:
         if not self.warehouse_files:
             return None
         values = {**self.stack.parameters, **self.stack.outputs, **self.defines}
-        return parse_warehouse(self.warehouse_files, values)
+        declared = parse_warehouse(self.warehouse_files, values)
+        return replace(declared, temporary_names=temporary_names(self.stack.server.tags))
 
     def faults(self) -> tuple[Finding, ...]:
         """Every fault of both files at once; empty when the definition is good."""

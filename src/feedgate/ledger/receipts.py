@@ -22,7 +22,8 @@ class Landing:
 
     ``landing_id`` is a ULID made at CLOSE; times are Unix milliseconds; ``path`` is the supplier's.
     ``origin_landing_id`` is set on a rename: the landing that brought the bytes, however often the
-    object was renamed since.
+    object was renamed since. ``is_partial``: the connection ended before CLOSE, and as on AWS what
+    had been received was stored; no pipe is offered it, under whatever name.
     """
 
     landing_id: str
@@ -43,6 +44,7 @@ class Landing:
     landed_at_ms: int
     kind: LandingKind = "put"
     origin_landing_id: str | None = None
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,9 @@ MIGRATIONS = (
     ),
     # `errors` has the positions from now on; older rows have texts there, too
     Migration("ledger", 2, "ALTER TABLE loads ADD COLUMN sealed_errors BLOB;"),
+    Migration(
+        "ledger", 3, "ALTER TABLE landings ADD COLUMN is_partial INTEGER NOT NULL DEFAULT 0;"
+    ),
 )
 
 ULID_CHARS: Final = 26
@@ -113,9 +116,10 @@ def new_ulid(now_ms: int, randomness: bytes) -> str:
 def record_landing(tx: Transaction, landing: Landing) -> None:
     """Write a landing in the transaction that makes its object visible.
 
-    A directory's marker is no file: it is never offered to a pipe.
+    A directory's marker is no file, and a partial upload no whole one: no pipe is offered either.
     """
-    offered_at_ms = None if landing.kind in FILE_KINDS else landing.landed_at_ms
+    is_offered = landing.kind in FILE_KINDS and not landing.is_partial
+    offered_at_ms = None if is_offered else landing.landed_at_ms
     tx.execute(
         f"INSERT INTO landings ({', '.join(_LANDING_COLUMNS)}, offered_at_ms)"  # noqa: S608 - our own names
         f" VALUES ({', '.join('?' * len(_LANDING_COLUMNS))}, ?)",
@@ -123,14 +127,17 @@ def record_landing(tx: Transaction, landing: Landing) -> None:
     )
 
 
-def origin_of_object(tx: Transaction, object_id: str) -> str | None:
-    """The landing that brought an object's bytes; None for what came by another way."""
+def origin_of_object(tx: Transaction, object_id: str) -> tuple[str | None, bool]:
+    """The landing that brought an object's bytes, and whether it was partial.
+
+    None for what came by another way.
+    """
     rows = tx.execute(
-        "SELECT COALESCE(origin_landing_id, landing_id) FROM landings"
+        "SELECT COALESCE(origin_landing_id, landing_id), is_partial FROM landings"
         " WHERE object_id = ? ORDER BY seq LIMIT 1",
         (object_id,),
     )
-    return str(rows[0][0]) if rows else None
+    return (str(rows[0][0]), bool(rows[0][1])) if rows else (None, False)
 
 
 def record_load(tx: Transaction, load: PipeLoad, sealed_errors: bytes | None = None) -> None:

@@ -7,24 +7,23 @@ Snowflake: ``s3://b/orders`` covers ``orders_old/x.csv`` too, which the reader o
 of. Only pipes with AUTO_INGEST take what lands.
 
 Never offered: keys that end in a slash (markers of empty directories), and names by which clients
-upload before they rename. The names are a fixed list for now; an upload that is renamed becomes a
-landing under its last name, so nothing is lost.
+upload before they rename (``Warehouse.temporary_names``): the rename is a landing under the last
+name, and that one is offered.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
 
+from feedgate.stack.limit_tags import TEMPORARY_NAMES
 from feedgate.stack.sql_objects import location_within
 from feedgate.stack.sql_pattern import Pattern, compile_pattern
 from feedgate.stack.warehouse import Pipe, Warehouse
 
-__all__ = ["TEMPORARY_NAMES", "Location", "covering", "is_temporary", "location_of", "why_not"]
-
-TEMPORARY_NAMES: Final = ("*.filepart", "*.part", "*.tmp", ".~*")  # WinSCP, browsers and curl, lftp
+__all__ = ["Location", "covering", "is_temporary", "location_of", "why_not"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +61,13 @@ def why_not(warehouse: Warehouse, pipe: Pipe, bucket: str, key: str) -> str | No
     for blocked in integration.blocked_locations:
         if location_within(f"s3://{bucket}/{key}", blocked):
             return f"`{integration.name}` blocks `{blocked}`"
-    return _never_offered(key) or _no_match(pipe, key[len(location.prefix) :])
+    return _never_offered(warehouse, key) or _no_match(pipe, key[len(location.prefix) :])
 
 
-def _never_offered(key: str) -> str | None:
+def _never_offered(warehouse: Warehouse, key: str) -> str | None:
     if key.endswith("/"):
         return "a key that ends in a slash marks a directory"
-    if is_temporary(key):
+    if is_temporary(key, warehouse.temporary_names):
         return "the name is one that clients give to unfinished uploads"
     return None
 
@@ -80,10 +79,10 @@ def _no_match(pipe: Pipe, rest: str) -> str | None:
     return f"`{rest}` does not match PATTERN `{pattern}`"
 
 
-def is_temporary(key: str) -> bool:
+def is_temporary(key: str, names: Sequence[str] = TEMPORARY_NAMES) -> bool:
     """True if the last component of the key is a name of an unfinished upload."""
     name = key.rpartition("/")[2]
-    return any(fnmatchcase(name, pattern) for pattern in TEMPORARY_NAMES)
+    return any(fnmatchcase(name, pattern) for pattern in names)
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feedgate.errors import Finding, Source
+from feedgate.stack.limit_tags import TEMPORARY_NAMES
 
 __all__ = [
     "Column",
@@ -163,6 +164,7 @@ class Warehouse:
     """Everything that a warehouse.sql declares, in order of declaration.
 
     ``findings`` are warnings and what has no effect here; faults never reach a ``Warehouse``.
+    ``temporary_names``: patterns of names that no pipe is offered; the server's tag says them.
     """
 
     statements: tuple[Statement, ...]
@@ -176,3 +178,4 @@ class Warehouse:
     current_database: str | None = None
     current_schema: str | None = None
     findings: tuple[Finding, ...] = field(default=(), compare=False)
+    temporary_names: tuple[str, ...] = TEMPORARY_NAMES
