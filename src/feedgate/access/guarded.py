@@ -92,6 +92,13 @@ class GuardedBucket:
             prefix, delimiter=delimiter, start_after=start_after, max_keys=max_keys
         )
 
+    def holds_below(self, prefix: str) -> bool:
+        """Whether any key starts with ``prefix``; judged as the listing that would tell."""
+        self._judge.require(
+            self._principal, self._calls["list"], self.name, prefix, listing=(prefix, "")
+        )
+        return self._bucket.holds_below(prefix)
+
     def open(self, key: str) -> ObjectReader | None:
         """Open an object for reading, or None where there is none and the principal may list.
 

@@ -62,7 +62,7 @@ def exists_in(tx: Transaction, bucket: GuardedBucket, key: str) -> bool:
 
 def is_directory(bucket: GuardedBucket, prefix: str) -> bool:
     """Whether anything lies under ``prefix``, its own marker included. Raises ``AccessDenied``."""
-    return bool(bucket.list(prefix, max_keys=1).objects)
+    return bucket.holds_below(prefix)
 
 
 def may_be_directory(bucket: GuardedBucket, prefix: str) -> bool:
