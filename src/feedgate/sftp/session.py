@@ -106,11 +106,11 @@ class SftpSession:
             return _status(request, status.FAILURE)
 
     async def end(self) -> None:
-        """The channel is gone: abandon uploads, close the rest, close the home. Never raises."""
+        """The channel is gone: lose uploads, close the rest, close the home. Never raises."""
         for handle in self._handles.pop_each():
             try:
                 if isinstance(handle, Upload):
-                    await handle.file.abandon()
+                    await self._home.lose(handle.file)
                     self._events.partial_close(handle)
                 elif isinstance(handle, Download):
                     await handle.file.close()
@@ -141,7 +141,7 @@ class SftpSession:
         decode_attributes(fields)
         mode = "|".join(name for flag, name in _PFLAG_NAMES if flags & flag)
         reads, writes = bool(flags & _PFLAG_READ), bool(flags & _PFLAG_WRITE)
-        if reads == writes or (reads and flags != _PFLAG_READ):
+        if reads == writes or (reads and flags != _PFLAG_READ) or self._as_aws_refuses(flags):
             # aws facts §4: status 8 with this text
             text = f"Cannot open file in mode: {mode}"
             self._events.refused_open(self._home.s3_path(path), mode, text)
@@ -165,6 +165,24 @@ class SftpSession:
             return handle
 
         return packets.handle_reply(request.request_id, await self._handles.add(open_file))
+
+    def _as_aws_refuses(self, flags: int) -> bool:
+        """Modes that AWS Transfer does not open a file in."""
+        if flags & _PFLAG_READ and flags & _PFLAG_WRITE:
+            return not self._fidelity.ours("read-write-open")
+        return bool(flags & _PFLAG_APPEND) and not self._fidelity.ours("resume")
+
+    def _take_attributes(self, operation: str) -> bool:
+        """Whether to set attributes; False where AWS accepts and ignores them.
+
+        Raises:
+            Unsupported: AWS refuses; its words.
+        """
+        if self._fidelity.ours("setstat"):
+            return True
+        if not self._fidelity.setstat_no_op:
+            raise Unsupported(f"{operation} unsupported")
+        return False
 
     async def _close(self, request: Request) -> bytes:
         handle = self._handles.pop(Fields(request.body).string())
@@ -218,7 +236,8 @@ class SftpSession:
         attributes = decode_attributes(fields)
         if isinstance(handle, Listing):
             raise CouldNot("a directory has no attributes to set")
-        await handle.file.set_attributes(attributes)
+        if self._take_attributes("FSETSTAT"):
+            await handle.file.set_attributes(attributes)
         self._events.path("SETSTAT", handle.path)
         return _status(request, status.OK)
 
@@ -231,7 +250,9 @@ class SftpSession:
     async def _setstat(self, request: Request) -> bytes:
         fields = Fields(request.body)
         path = fields.path()
-        await self._home.set_attributes(path, decode_attributes(fields))
+        attributes = decode_attributes(fields)
+        if self._take_attributes("SETSTAT"):
+            await self._home.set_attributes(path, attributes)
         self._events.path("SETSTAT", self._home.s3_path(path))
         return _status(request, status.OK)
 
@@ -254,7 +275,9 @@ class SftpSession:
         return _status(request, status.OK)
 
     async def _mkdir(self, request: Request) -> bytes:
-        path = Fields(request.body).path()
+        fields = Fields(request.body)
+        path = fields.path()
+        decode_attributes(fields)
         await self._home.mkdir(path)
         self._events.path("MKDIR", self._home.s3_path(path))
         return _status(request, status.OK)
