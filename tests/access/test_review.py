@@ -26,7 +26,10 @@ def test_keys_that_no_request_has_are_named(site: Any) -> None:
     site.key_policy = ({**site.key_policy[0], "Condition": {"Bool": {"aws:ViaAWSService": True}}},)
     stack = replace(site.stack(), users={"bob": site.user()})
     found = [finding for finding in policy_findings(stack) if finding.rule == "context-key"]
-    assert [(finding.resource, finding.message.split("`")[3]) for finding in found] == [
+    assert [
+        (finding.resource, finding.message.split(" asks for `")[1].split("`")[0])
+        for finding in found
+    ] == [
         ("TransferRole", "aws:sourceip"),
         ("TransferRole", "aws:unheard"),
         ("UserBob", "aws:sourcevpce"),

@@ -26,6 +26,8 @@ def policy_findings(stack: Stack) -> list[Finding]:
     """A warning for each context key that is always absent, and for each policy's remarks."""
     found: list[Finding] = []
     for policy, logical_id, source in _policies(stack):
+        # a user's name is the finding's resource: the policy is often one for all of them
+        name = "the session policy" if policy.kind == "session" else f"policy `{policy.name}`"
         for key in sorted(policy.keys - FILLED_KEYS):
             if key.startswith(_OPEN_ENDED):
                 continue
@@ -33,7 +35,7 @@ def policy_findings(stack: Stack) -> list[Finding]:
             found.append(
                 Finding(
                     "warning",
-                    f"policy `{policy.name}` asks for `{key}`, which no request has here: {why}",
+                    f"{name} asks for `{key}`, which no request has here: {why}",
                     source=source,
                     resource=logical_id,
                     rule="context-key",
@@ -42,7 +44,7 @@ def policy_findings(stack: Stack) -> list[Finding]:
         found.extend(
             Finding(
                 "warning",
-                f"policy `{policy.name}`: {remark}",
+                f"{name}: {remark}",
                 source=source,
                 resource=logical_id,
                 rule="policy",
@@ -61,10 +63,11 @@ def _policies(stack: Stack) -> Iterator[tuple[Policy, str, Source | None]]:
     for bucket in stack.buckets.values():
         if bucket.policy is not None:
             yield bucket.policy, bucket.logical_id, bucket.source
+    texts = {text.logical_id: text.source for text in stack.policy_texts}
     for user in stack.users.values():
         try:
             session = session_policy(user)
         except DefinitionError:
             continue  # reported where the stack is built
         if session is not None:
-            yield session, user.logical_id, user.source
+            yield session, user.logical_id, texts.get(user.logical_id, user.source)

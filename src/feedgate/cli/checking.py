@@ -34,7 +34,7 @@ def check(stack: Path, no_lint: bool, as_json: bool, **options: Any) -> None:
       feedgate check
       feedgate check examples/landing --parameter-overrides file://params/prod.json
     """
-    from feedgate.errors import DefinitionError
+    from feedgate.errors import DefinitionError, Source
     from feedgate.gateway.reading import read_definition
 
     try:
@@ -42,7 +42,7 @@ def check(stack: Path, no_lint: bool, as_json: bool, **options: Any) -> None:
         found = findings_of(definition, lint=not no_lint)
     except DefinitionError as error:
         found = list(error.findings)
-    found.sort(key=lambda finding: (_ORDER[finding.severity], str(finding.source)))
+    found.sort(key=lambda finding: (_ORDER[finding.severity], finding.source or Source("")))
     errors = sum(finding.severity == "error" for finding in found)
     if as_json:
         print_json({"errors": errors, "findings": [finding_json(finding) for finding in found]})
@@ -61,6 +61,7 @@ def findings_of(definition: Definition, *, lint: bool) -> list[Finding]:
     from feedgate.gateway.access_checks import access_findings
     from feedgate.sftp.policies import algorithm_findings
     from feedgate.stack.check import findings
+    from feedgate.stack.shared_policy import told_once
 
     found = list(definition.faults())
     if lint:
@@ -83,4 +84,4 @@ def findings_of(definition: Definition, *, lint: bool) -> list[Finding]:
     found += access_findings(definition)
     if definition.warehouse is not None:
         found += [item for item in definition.warehouse.findings if item not in found]
-    return found
+    return told_once(found, definition.template)

@@ -20,6 +20,7 @@ from feedgate.pipes.dialect import dialect_findings
 from feedgate.stack.build import build
 from feedgate.stack.limit_tags import temporary_names
 from feedgate.stack.resources import Stack
+from feedgate.stack.shared_policy import told_once
 from feedgate.stack.template import Template, parse_template
 from feedgate.stack.warehouse import Warehouse
 from feedgate.stack.warehouse_sql import parse_warehouse
@@ -79,7 +80,7 @@ class Definition:
         try:
             _ = self.stack
         except DefinitionError as error:
-            return (*error.findings, *self._script_faults())
+            return (*self._told_once(error), *self._script_faults())
         try:
             warehouse = self.warehouse
             if warehouse is not None:
@@ -87,6 +88,13 @@ class Definition:
         except DefinitionError as error:
             found.extend(error.findings)
         return tuple(found)
+
+    def _told_once(self, error: DefinitionError) -> list[Finding]:
+        """Faults of the stack; those of a policy file that users share are told once."""
+        try:
+            return told_once(error.findings, self.template)
+        except DefinitionError:  # the template itself is at fault
+            return list(error.findings)
 
     def _script_faults(self) -> list[Finding]:
         """Faults of the script where the stack has some: all but those of lines with ``&{…}``."""
