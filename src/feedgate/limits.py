@@ -26,6 +26,11 @@ LOGIN_TIMEOUT_S: Final = 30
 KEEPALIVE_INTERVAL_S: Final = 60  # AWS gives up on a silent peer after 300 s
 KEEPALIVE_COUNT_MAX: Final = 5
 AUTH_TRIES_MAX: Final = 6  # per connection, as OpenSSH's MaxAuthTries
+HOST_KEYS_MAX: Final = 10  # announced ones included; their list goes to each client
+HOST_KEY_RSA_BITS: Final = 3_072  # of a key made here
+HOST_KEY_RSA_BITS_MIN: Final = 2_048  # of one that is imported, so that a server can move here
+HOST_KEY_OVERLAP_DAYS: Final = 30  # a supplier who logs in once a month learns the next key
+HOST_KEY_PROOFS_MAX: Final = 4  # requests per connection; each is a signature or more
 CONNECTIONS_MAX: Final = 1_000  # for the gateway as a whole
 
 # -- the door -----------------------------------------------------------------------------------

@@ -116,11 +116,11 @@ class RunningDoor:
     def start(self, **options: Any) -> None:
         """Make and start the door; ``options`` are its arguments."""
         options.setdefault("security_policy_name", "TransferSecurityPolicy-2024-01")
+        options.setdefault("host_keys", self._host_keys)
         self.call(self._start(options))
 
     async def _start(self, options: dict[str, Any]) -> None:
         self.door = SftpDoor(
-            host_keys=self._host_keys,
             login=self.login,
             log=EventLog(self.log, now=time.time),
             server_arn=SERVER,

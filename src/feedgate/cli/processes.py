@@ -81,12 +81,14 @@ def _run_worker(channel: Channel, open_services: object) -> None:
 
 
 def _sftp_door(services: Services, login: GatewayLogin) -> Door:
-    from feedgate.sftp.hostkeys import load_host_keys
+    from feedgate.sftp.hostkeys import HostKeyWatch
     from feedgate.sftp.server import SftpDoor
 
     server = services.stack.server
+    host_keys = HostKeyWatch(services.folder.hostkeys)
     return SftpDoor(
-        host_keys=load_host_keys(services.folder.hostkeys),
+        host_keys=host_keys.private_keys() or (),
+        host_key_changes=host_keys.private_keys,
         security_policy_name=server.security_policy_name,
         login=login,
         log=services.log,

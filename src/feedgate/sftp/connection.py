@@ -24,6 +24,7 @@ from feedgate.sftp.events import ConnectionEvents, SessionEvents
 from feedgate.sftp.fastpath import speed_up
 from feedgate.sftp.gaps import (
     accept_service_request,
+    bound_host_key_proofs,
     ignore_stray_replies,
     negotiated_kex,
     no_common_algorithm,
@@ -127,6 +128,7 @@ class SshServer(asyncssh.SSHServer):
             too_many=self._too_many_tries,
         )
         ignore_stray_replies(conn)
+        bound_host_key_proofs(conn)
         self._around.opened(self)
 
     def _too_many_tries(self) -> None:

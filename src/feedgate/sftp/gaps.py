@@ -7,6 +7,8 @@
   with each key that it tries, so that its second key would never be looked at; OpenSSH accepts it.
 - A reply to a request that wanted none ends the connection. phpseclib answers the announcement of
   host keys with one; OpenSSH takes no notice.
+- A client that has logged in may ask for any number of proofs of host keys, each a signature that
+  holds up the event loop.
 - The negotiated key-exchange method and the client's offer are not told to the application.
 
 These touch private names of asyncssh, and are written so that a missing one is noticed: an
@@ -24,8 +26,11 @@ from asyncssh import kex_dh
 from asyncssh.constants import MSG_REQUEST_FAILURE, MSG_REQUEST_SUCCESS
 from asyncssh.packet import SSHPacket
 
+from feedgate.limits import HOST_KEY_PROOFS_MAX
+
 __all__ = [
     "accept_service_request",
+    "bound_host_key_proofs",
     "ignore_stray_replies",
     "negotiated_kex",
     "no_common_algorithm",
@@ -80,6 +85,26 @@ def ignore_stray_replies(connection: asyncssh.SSHServerConnection) -> None:
     assert hasattr(connection, "_global_request_waiters")
     replies = {MSG_REQUEST_SUCCESS: tolerant, MSG_REQUEST_FAILURE: tolerant}
     connection._packet_handlers = {**handlers, **replies}
+
+
+def bound_host_key_proofs(connection: asyncssh.SSHServerConnection) -> None:
+    """Answer few ``hostkeys-prove-00@openssh.com``, none longer than what was announced."""
+    name = "_process_hostkeys_prove_00_at_openssh_dot_com_global_request"
+    prove = getattr(connection, name)
+    announced = sum(4 + len(key) for key in connection._all_server_host_keys)
+    asked = 0
+
+    def bounded(packet: SSHPacket) -> None:
+        nonlocal asked
+        asked += 1
+        too_long = len(packet.get_remaining_payload()) > announced
+        if asked > HOST_KEY_PROOFS_MAX or too_long:
+            connection._report_global_response(False)
+        else:
+            prove(packet)
+
+    assert hasattr(connection, "_report_global_response")
+    setattr(connection, name, bounded)
 
 
 def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:

@@ -24,6 +24,7 @@ from feedgate.limits import (
     KEEPALIVE_COUNT_MAX,
     KEEPALIVE_INTERVAL_S,
     LOGIN_TIMEOUT_S,
+    POLL_S,
     RECEIVE_BUFFER_BYTES,
     SFTP_CHANNELS_MAX,
 )
@@ -40,6 +41,7 @@ from feedgate.telemetry import EventLog
 
 __all__ = ["Login", "SftpDoor"]
 
+_PROOF = "rsa-sha2-512"
 _DRAIN_POLL_S = 0.02
 _END_S = 5  # for sessions to abandon what is open, once all are disconnected
 
@@ -47,17 +49,19 @@ _END_S = 5  # for sessions to abandon what is open, once all are disconnected
 class SftpDoor:
     """Form of ``gateway.lifecycle.Door``. Used on one event loop; asyncio's or uvloop's.
 
-    ``host_keys`` are private keys in OpenSSH's PEM form. ``server_version`` is what follows
-    ``SSH-2.0-`` in the first line (AWS Transfer's is ``AWS_SFTP_1.2``). ``banner`` is the text
-    shown before authentication. ``on_event`` sees each CLOSE, as the log does. ``handles_max`` are
-    those of all connections together, by default as many as descriptors allow. ``fast`` allows the
-    fast path where asyncssh is a version that it was tested with.
+    ``host_keys`` are private keys in OpenSSH's PEM form, of each type the active one first;
+    ``host_key_changes`` is asked for others, which new connections get. ``server_version`` is what
+    follows ``SSH-2.0-`` in the first line (AWS Transfer's is ``AWS_SFTP_1.2``). ``banner`` is the
+    text shown before authentication. ``on_event`` sees each CLOSE, as the log does. ``handles_max``
+    are those of all connections together, by default as many as descriptors allow. ``fast`` allows
+    the fast path where asyncssh is a version that it was tested with.
     """
 
     def __init__(
         self,
         *,
         host_keys: Sequence[bytes],
+        host_key_changes: Callable[[], Sequence[bytes] | None] = lambda: None,
         security_policy_name: str,
         login: Login,
         log: EventLog,
@@ -74,6 +78,7 @@ class SftpDoor:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._host_keys = host_keys
+        self._host_key_changes = host_key_changes
         self._policy_name = security_policy_name
         self._login = login
         self._log = log
@@ -93,7 +98,7 @@ class SftpDoor:
         self._servers: set[SshServer] = set()
         self._accepting: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        self._idle_watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self._empty = asyncio.Event()
         self._draining = False
 
@@ -120,7 +125,7 @@ class SftpDoor:
         if self._fast:
             buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
             self._wire = lambda factory: fastpath.FastWire(factory, buffer)
-        surroundings = Surroundings(
+        self._surroundings = Surroundings(
             login=self._login,
             events=self._events,
             server_id=self._server_arn.rpartition("/")[2],
@@ -135,6 +140,19 @@ class SftpDoor:
             opened=self._servers.add,
             closed=self._closed,
         )
+        await self._listen(policy)
+        self._watches = [
+            asyncio.create_task(self._watch_idle()),
+            asyncio.create_task(self._watch_host_keys(policy)),
+        ]
+
+    async def _listen(self, policy: SecurityPolicy) -> None:
+        """Let asyncssh make the factory of connections; a second time, for those to come.
+
+        Raises:
+            CouldNot: a host key cannot be read, or none fits the policy.
+        """
+        surroundings = self._surroundings
         await asyncssh.listen(
             "",
             0,
@@ -165,7 +183,24 @@ class SftpDoor:
             line_editor=False,
             encoding=None,
         )
-        self._idle_watch = asyncio.create_task(self._watch_idle())
+
+    async def _watch_host_keys(self, policy: SecurityPolicy) -> None:
+        """Take up changed host keys; with those it cannot read, go on with the ones it has."""
+        told = ""
+        while True:
+            await asyncio.sleep(POLL_S / 2)
+            before = self._host_keys
+            try:
+                self._host_keys = self._host_key_changes() or before
+                if self._host_keys is not before:
+                    await self._listen(policy)
+                    self._log.info("host keys changed", count=len(self._host_keys))
+                told = ""
+            except Exception as error:  # one bad round must not end all later ones
+                self._host_keys = before
+                if str(error) != told:
+                    told = str(error)
+                    self._log.error("could not take up the host keys", reason=told)
 
     def _policy(self) -> SecurityPolicy:
         policy, lost = served(self._policy_name)
@@ -262,15 +297,19 @@ class SftpDoor:
             await asyncio.sleep(_DRAIN_POLL_S)
         for server in tuple(self._servers):
             server.disconnect("the gateway is stopping")
-        if self._idle_watch is not None:
-            self._idle_watch.cancel()
+        for watch in self._watches:
+            watch.cancel()
         self._look_whether_empty()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), _END_S)
 
 
 def _key_pairs(host_keys: Sequence[bytes], policy: SecurityPolicy) -> list[asyncssh.SSHKeyPair]:
-    """A key pair for each host key algorithm of the policy, loaded once.
+    """A key pair for each host key algorithm of the policy, loaded once, and one for each key.
+
+    The first key of an algorithm signs key exchange. The further pairs are those that asyncssh
+    announces and proves with; there is one for each key, which for RSA signs with SHA-512:
+    OpenSSH's client takes that whatever was negotiated, except ``rsa-sha2-256`` by its own wish.
 
     A pair to each algorithm, not to each key: asyncssh notes the algorithm that a client chose on
     the pair, which connections share, so with one RSA pair two clients could sign for each other.
@@ -280,18 +319,28 @@ def _key_pairs(host_keys: Sequence[bytes], policy: SecurityPolicy) -> list[async
         CouldNot: a key cannot be read.
     """
     by_algorithm: dict[str, asyncssh.SSHKeyPair] = {}
+    proving: list[asyncssh.SSHKeyPair] = []
     for pem in host_keys:
         try:
             # our own file, and its RSA check would cost a tenth of a second
             key = asyncssh.import_private_key(pem, unsafe_skip_rsa_key_validation=True)
         except asyncssh.KeyImportError as error:
             raise CouldNot(f"a host key cannot be read: {error}") from error
-        for name in (algorithm.decode() for algorithm in key.sig_algorithms):
-            if name in policy.host_key_algorithms:
-                pair = asyncssh.load_keypairs([key])[0]
-                pair.host_key_algorithms = (name.encode(),)
-                pair.set_sig_algorithm(name.encode())
-                by_algorithm[name] = pair
+        known = [algorithm.decode() for algorithm in key.sig_algorithms]
+        names = [name for name in known if name in policy.host_key_algorithms]
+        for name in names:
+            if name not in by_algorithm:
+                by_algorithm[name] = _key_pair(key, name)
+        if names:
+            proving.append(_key_pair(key, _PROOF if _PROOF in names else names[0]))
     if not by_algorithm:
         raise CouldNot(f"no host key fits the security policy `{policy.name}`")
-    return [by_algorithm[name] for name in policy.host_key_algorithms if name in by_algorithm]
+    signing = [by_algorithm[name] for name in policy.host_key_algorithms if name in by_algorithm]
+    return signing + proving
+
+
+def _key_pair(key: asyncssh.SSHKey, algorithm: str) -> asyncssh.SSHKeyPair:
+    pair: asyncssh.SSHKeyPair = asyncssh.load_keypairs([key])[0]
+    pair.host_key_algorithms = (algorithm.encode(),)
+    pair.set_sig_algorithm(algorithm.encode())
+    return pair
