@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,11 @@ class Target:
 
     def end_all(self) -> None:
         """Reset what the test left open."""
-        for transport in self._open:
-            transport.kill()
-        self._open.clear()
+        left, self._open = self._open, []
+        for transport in left:
+            with suppress(OSError):  # the gateway, or the test, closed it already
+                transport.kill()
+            transport.close()
 
     # -- what is looked at ----------------------------------------------------------------------
 
