@@ -143,6 +143,9 @@ class MemoryHome:
             raise NotFound("no such directory")
         self.store.directories.remove(_normal(path))
 
+    async def lose(self, file: MemoryUpload) -> None:
+        await file.abandon()
+
     async def close(self) -> None:
         self.closed += 1
 

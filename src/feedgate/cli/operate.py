@@ -60,6 +60,11 @@ __all__ = ["Application", "apply", "down", "up"]
     type=click.FloatRange(0),
     help="Seconds that SIGTERM gives open transfers.",
 )
+@click.option(
+    "--like-aws",
+    is_flag=True,
+    help="Do as AWS Transfer does where feedgate does better: no resume, no extensions, ….",
+)
 @click.option("--yes", is_flag=True, help="Apply changes that delete or replace, too.")
 @click.option(
     "--reset-drift",
@@ -76,6 +81,7 @@ def up(
     ready_file: Path | None,
     workers: int,
     grace: float,
+    like_aws: bool,
     yes: bool,
     reset_drift: tuple[str, ...],
     detach: bool,
@@ -88,6 +94,7 @@ def up(
       feedgate up
       feedgate up examples/landing --listen 0.0.0.0:22
       feedgate up -d && feedgate status
+      feedgate up --like-aws        # rehearse what suppliers will meet on AWS
       feedgate up --parameter-overrides file://params/prod.json HostName=sftp.example.com
     """
     from feedgate.cli.processes import child_command
@@ -101,14 +108,16 @@ def up(
         _detach(folder, ready_file)
         return
     host, port = parse_address(listen)
+    mode = ["--like-aws"] if like_aws else []
     gateway_options = GatewayOptions(
         folder=folder,
         listen_host=host,
         listen_port=port,
-        command=lambda role, fd: child_command(folder, host, [role, "--fd", str(fd)]),
+        command=lambda role, fd: child_command(folder, host, [role, "--fd", str(fd), *mode]),
         ready_file=ready_file,
         workers=workers,
         grace_s=grace,
+        like_aws=like_aws,
     )
     application = Application(stack, run_values(options), yes=yes, reset_drift=reset_drift)
     _serve(gateway_options, application)

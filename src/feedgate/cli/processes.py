@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["child_command", "main"]
 
+# of a server that a template names none for (User Guide, security-policies)
+_AWS_DEFAULT_POLICY = "TransferSecurityPolicy-2018-11"
+
 
 def child_command(folder: DataFolder, listen_host: str, options: list[str]) -> list[str]:
     """The argv of a child; ``options`` are its role, its file descriptor, and so on."""
@@ -49,6 +52,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--listen-host", required=True)
+    parser.add_argument("--like-aws", action="store_true")
     parser.add_argument("--events", action="store_true", help="tell the supervisor each upload")
     options = parser.parse_args()
     os.umask(0o077)  # whatever a library creates in the data folder is its owner's alone
@@ -63,7 +67,11 @@ def main() -> None:
         from feedgate.gateway.services import Services, audit_to
 
         return Services(
-            folder, log, crash_at=crash_at, audit=audit_to(folder.audit_file, time.time)
+            folder,
+            log,
+            crash_at=crash_at,
+            audit=audit_to(folder.audit_file, time.time),
+            like_aws=options.like_aws,
         )
 
     run = _run_worker if options.role == "worker" else _run_loader
@@ -83,17 +91,23 @@ def _run_worker(channel: Channel, open_services: object) -> None:
 def _sftp_door(services: Services, login: GatewayLogin) -> Door:
     from feedgate.sftp.hostkeys import HostKeyWatch
     from feedgate.sftp.server import SftpDoor
+    from feedgate.stack.properties import OWN_SECURITY_POLICIES
 
-    server = services.stack.server
+    server, fidelity = services.stack.server, services.fidelity
+    policy = server.security_policy_name
+    if not fidelity.ours("security-policy") and policy in OWN_SECURITY_POLICIES:
+        policy = _AWS_DEFAULT_POLICY
     host_keys = HostKeyWatch(services.folder.hostkeys)
     return SftpDoor(
         host_keys=host_keys.private_keys() or (),
         host_key_changes=host_keys.private_keys,
-        security_policy_name=server.security_policy_name,
+        security_policy_name=policy,
         login=login,
         log=services.log,
         server_arn=server.arn,
         banner=server.pre_authentication_login_banner,
+        server_version="feedgate" if fidelity.ours("banner") else "AWS_SFTP_1.2",
+        fidelity=fidelity,
         on_event=services.on_event,
     )
 

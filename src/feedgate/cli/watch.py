@@ -10,6 +10,7 @@ import click
 
 from feedgate.cli.options import data_folder, data_option, json_option, stack_option
 from feedgate.cli.output import note, print_json, result
+from feedgate.errors import CouldNot
 from feedgate.limits import POLL_S
 
 __all__ = ["logs", "status"]
@@ -40,6 +41,7 @@ def status(stack: Path, data: Path | None, as_json: bool) -> None:
             "running": running is not None,
             "pid": running and running["pid"],
             "sftp": running and running["sftp"],
+            "like_aws": bool(running and running.get("like_aws")),
             "generation": definitions.generation(),
             "users": len(users.list()),
             "waiting_changes": list(definitions.pending()),
@@ -47,6 +49,7 @@ def status(stack: Path, data: Path | None, as_json: bool) -> None:
             "drift": [str(item) for item in users.drift()],
             "drifted_users": sorted({item.user_name for item in users.drift()}),
             "loads": Ledger(database).counts(),
+            **_host_keys(folder.hostkeys),
         }
     finally:
         database.close()
@@ -58,18 +61,34 @@ def status(stack: Path, data: Path | None, as_json: bool) -> None:
     needs = (
         report["waiting_changes"]
         or report["trouble"]
+        or report["host_key_trouble"]
         or loads.get("AWAITING_DECISION")
         or loads.get("LOAD_FAILED")
     )
     click.get_current_context().exit(4 if running is None else 1 if needs else 0)
 
 
+def _host_keys(folder: Path) -> dict[str, Any]:
+    """The host keys' fingerprints, and what is wrong with them."""
+    from feedgate.sftp.hostkeys import host_key_fingerprints
+
+    try:
+        return {"host_key_fingerprints": host_key_fingerprints(folder), "host_key_trouble": None}
+    except CouldNot as error:
+        return {"host_key_fingerprints": [], "host_key_trouble": str(error)}
+
+
 def _print_status(report: dict[str, Any]) -> None:
     if report["running"]:
         sftp = report["sftp"]
-        result(f"running (pid {report['pid']}), sftp on {sftp['host']}:{sftp['port']}")
+        like = ", like AWS Transfer" if report["like_aws"] else ""
+        result(f"running (pid {report['pid']}), sftp on {sftp['host']}:{sftp['port']}{like}")
     else:
         result("not running")
+    for fingerprint in report["host_key_fingerprints"]:
+        result(f"host key {fingerprint}")
+    if report["host_key_trouble"]:
+        result(f"host keys: {report['host_key_trouble']}")
     result(f"{report['users']} users")
     counts = dict(report["loads"])
     result(f"{counts.pop('LANDINGS', 0)} landings, {counts.pop('PENDING', 0)} not offered yet")

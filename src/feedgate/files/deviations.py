@@ -18,13 +18,17 @@ __all__ = ["DEVIATIONS", "Deviation", "Fidelity", "page"]
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """One difference. ``name`` is what code asks by; ``switched``: ``--like-aws`` undoes it."""
+    """One difference. ``name`` is what code asks by; ``switched``: ``--like-aws`` undoes it.
+
+    ``through`` names the row by whose switch this one is undone, too.
+    """
 
     name: str
     aws: str
     ours: str
     reason: str
     switched: bool = True
+    through: str = ""
 
 
 # fmt: off
@@ -44,6 +48,7 @@ DEVIATIONS: Final = (
         "RENAME does not either, as the SFTP draft says; `posix-rename@openssh.com`, which"
         " OpenSSH's client uses where it is offered, replaces the file in one transaction",
         "uploads under a temporary name that are renamed into place must work the second time, too",
+        through="extensions",
     ),
     Deviation(
         "directory-rename",
@@ -100,6 +105,13 @@ DEVIATIONS: Final = (
         "the server's first line is `SSH-2.0-AWS_SFTP_1.2` (captures of 2025 and 2026)",
         "`SSH-2.0-feedgate`",
         "a server says what it is, and no version that would help an attacker",
+    ),
+    Deviation(
+        "security-policy",
+        "a server that a template creates without SecurityPolicyName gets"
+        " `TransferSecurityPolicy-2018-11` (User Guide, security-policies)",
+        "`Feedgate-2026-11`; AWS's policies by their names, byte for byte",
+        "the oldest policy is no default for a new server",
     ),
     Deviation(
         "opendir",

@@ -10,6 +10,7 @@ denied, ``Unsupported`` → operation unsupported, everything else → failure.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database, Transaction
 from feedgate.errors import AccessDenied, Conflict, FeedgateError, NotFound, Unsupported
 from feedgate.files.commit import Landings, SessionContext
+from feedgate.files.deviations import Fidelity
 from feedgate.files.download import ReadFile
 from feedgate.files.listing import (
     BucketDirectory,
@@ -28,7 +30,7 @@ from feedgate.files.listing import (
 )
 from feedgate.files.lookup import exists, find, is_directory, is_missing, may_be_directory
 from feedgate.files.mapping import HomeMapping, Mapped, Virtual
-from feedgate.files.objects import Attributes, Staged, StoredUpload
+from feedgate.files.objects import Attributes, Staged, StoredObject, StoredUpload
 from feedgate.files.renaming import Renames
 from feedgate.files.upload import UploadThreads, WriteFile, upload_threads
 
@@ -61,6 +63,7 @@ class HomeDirectory:
         now: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = os.urandom,
         threads: UploadThreads | None = None,
+        fidelity: Fidelity = Fidelity(),  # noqa: B008 - a value
     ) -> None:
         """Raises ``DefinitionError`` when the user's home directory properties are at fault."""
         self._context = context
@@ -69,6 +72,9 @@ class HomeDirectory:
         self._database = database
         self._landings = Landings(context, database, crash_at, now, randomness)
         self._renames = Renames(self._landings)
+        self._fidelity = fidelity
+        self._tells_missing = fidelity.ours("missing-key")
+        self._is_lost = False
         self._on_landed = on_landed
         self._threads = threads if threads is not None else upload_threads()
         self._uploads: set[WriteFile] = set()
@@ -107,7 +113,7 @@ class HomeDirectory:
         bucket = self._bucket(found)
         info, refusal = None, None
         try:
-            info = find(bucket, found.key)
+            info = self._find(bucket, found.key)
         except AccessDenied as denied:
             refusal = denied
         if info is not None:
@@ -147,7 +153,7 @@ class HomeDirectory:
         try:
             reader = bucket.open(found.key)
         except AccessDenied:
-            if is_missing(bucket, found.key):
+            if self._tells_missing and is_missing(bucket, found.key):
                 raise missing from None
             raise
         if reader is None:
@@ -217,7 +223,7 @@ class HomeDirectory:
     def _check_existing(
         self, bucket: GuardedBucket, found: Mapped, *, create: bool, exclusive: bool
     ) -> bool:
-        there = find(bucket, found.key) is not None
+        there = self._find(bucket, found.key) is not None
         if there and create and exclusive:
             raise Conflict(f"`{found.path}` exists already")
         if not there and not create:
@@ -233,6 +239,7 @@ class HomeDirectory:
             path=found.path,
             exclusive=exclusive,
             at_once=self._threads.open_uploads <= 1,
+            is_partial=self._is_lost,
         )
 
     async def remove(self, path: bytes) -> None:
@@ -259,10 +266,12 @@ class HomeDirectory:
         if source.bucket != target.bucket:
             raise Unsupported("renaming from one bucket to another is not supported")
         bucket = self._bucket(source)
-        if find(bucket, source.key) is not None:
+        if self._find(bucket, source.key) is not None:
             target = self._file_name(new)
             landing_id = await self._renames.file(bucket, source, target, replace=replace)
         elif not source.is_file and may_be_directory(bucket, source.prefix):
+            if not self._fidelity.ours("directory-rename"):
+                raise Unsupported("Cannot rename a directory")  # AWS Transfer's words
             landing_id = await self._renames.directory(bucket, source, target, replace=replace)
         else:
             raise NotFound(f"there is no file `{source.path}`")
@@ -297,7 +306,7 @@ class HomeDirectory:
                 entries.append(Entry(name.encode(), "directory"))
                 continue
             try:
-                info = find(self._bucket(child), child.key)
+                info = self._find(self._bucket(child), child.key)
             except AccessDenied:
                 entries.append(Entry(name.encode(), "file"))  # named by the mapping, size unknown
                 continue
@@ -353,6 +362,19 @@ class HomeDirectory:
 
     # -- the end --------------------------------------------------------------------------------
 
+    async def lose(self, file: WriteFile) -> None:
+        """The connection ended before this upload's CLOSE. What is refused now is not told.
+
+        Nothing of it becomes visible. As on AWS, what was received is stored where that is asked
+        for (``deviations``: partial-upload); its landing says that it is partial.
+        """
+        if self._fidelity.ours("partial-upload") or not file.size:
+            await file.abandon()
+            return
+        self._is_lost = True  # no CLOSE can follow: whatever lands from here on is partial
+        with contextlib.suppress(FeedgateError):
+            await file.close()
+
     async def close(self) -> None:
         """The session is over: abandon what is being written, give back what is being read.
 
@@ -378,6 +400,9 @@ class HomeDirectory:
         if path.rpartition(b"/")[2] in (b"", b".", b".."):
             raise Conflict(f"`{found.path}` is named as a directory")
         return found
+
+    def _find(self, bucket: GuardedBucket, key: str) -> StoredObject | None:
+        return find(bucket, key, by_listing=self._tells_missing)
 
     def _bucket(self, found: Mapped) -> GuardedBucket:
         bucket = self._buckets.get(found.bucket)

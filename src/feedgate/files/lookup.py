@@ -16,8 +16,10 @@ from feedgate.files.objects import StoredObject
 __all__ = ["exists", "exists_in", "find", "is_directory", "is_missing", "may_be_directory"]
 
 
-def find(bucket: GuardedBucket, key: str) -> StoredObject | None:
+def find(bucket: GuardedBucket, key: str, *, by_listing: bool = True) -> StoredObject | None:
     """The object, or None where there is none and the user may know that.
+
+    ``by_listing`` False asks HeadObject alone, as AWS Transfer does.
 
     Raises:
         AccessDenied: it may not be read, or whether it exists may not be told.
@@ -25,7 +27,7 @@ def find(bucket: GuardedBucket, key: str) -> StoredObject | None:
     try:
         return bucket.head(key)
     except AccessDenied:
-        if is_missing(bucket, key):
+        if by_listing and is_missing(bucket, key):
             return None
         raise
 

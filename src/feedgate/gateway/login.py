@@ -36,6 +36,7 @@ class GatewayLogin:
             database=services.database,
             on_landed=self._wake_loader,
             crash_at=services.crash_at,
+            fidelity=services.fidelity,
         )
 
     def still_valid(self, user_name: str, fingerprint: str) -> bool:

@@ -20,6 +20,7 @@ from feedgate.access.guarded import GuardedBucket, guarded_buckets
 from feedgate.access.principals import Operator, Principal
 from feedgate.database import Database
 from feedgate.errors import CouldNot
+from feedgate.files.deviations import Fidelity
 from feedgate.gateway import definition as definition_store
 from feedgate.gateway.crash import CrashAt, never
 from feedgate.gateway.definition import Definition, DefinitionStore
@@ -70,10 +71,12 @@ class Services:
         crash_at: CrashAt = never,
         audit: Callable[[AuditEvent], None] = lambda _event: None,
         database: Database | None = None,
+        like_aws: bool = False,
     ) -> None:
         self.folder = folder
         self.log = log
         self.crash_at = crash_at
+        self._like_aws = like_aws
         self.on_event: Callable[[dict[str, Any]], None] = lambda _event: None
         self.database = database if database is not None else open_database(folder)
         self.keyring = Keyring.open(folder.keyring)
@@ -140,6 +143,12 @@ class Services:
                 hint="`feedgate up` applies the stack and serves it",
             )
         return applied
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Which side of the table of deviations this run is on."""
+        no_op = self.stack.server.set_stat_option == "ENABLE_NO_OP"
+        return Fidelity(like_aws=self._like_aws, setstat_no_op=no_op)
 
     def kms_key(self, arn: str | None) -> KmsKey:
         """The KMS key of that ARN, or the gateway's own where a bucket names none."""

@@ -54,6 +54,7 @@ class GatewayOptions:
     ready_file: Path | None = None
     workers: int = 1
     grace_s: float = 30.0
+    like_aws: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -223,6 +224,7 @@ class Supervisor:
                 "sftp": {"host": host, "port": port},
                 "started_at": time.time(),
                 "workers": self._options.workers,
+                "like_aws": self._options.like_aws,
             },
         )
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import asyncssh
 
+from feedgate.files.deviations import Fidelity
 from feedgate.files.home import HomeDirectory, SessionContext
 from feedgate.identity.users import GatewayUser
 from feedgate.limits import SFTP_HANDLES_MAX
@@ -71,6 +72,7 @@ class Surroundings:
     window_bytes: int
     packet_bytes: int
     fast: bool
+    fidelity: Fidelity
     now: Callable[[], float]
     opened: Callable[[SshServer], None]
     closed: Callable[[SshServer], None]
@@ -250,7 +252,13 @@ class SshServer(asyncssh.SSHServer):
         )
         home = self._around.login.open_home(context)
         events = SessionEvents(self._events)
-        return SftpSession(home, events, room=self._room, now=self._around.now)
+        return SftpSession(
+            home,
+            events,
+            room=self._room,
+            now=self._around.now,
+            fidelity=self._around.fidelity,
+        )
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any
 import asyncssh
 
 from feedgate.errors import CouldNot
+from feedgate.files.deviations import Fidelity
 from feedgate.limits import (
     CHANNEL_PACKET_BYTES,
     CHANNEL_WINDOW_BYTES,
@@ -75,6 +76,7 @@ class SftpDoor:
         channels_max: int = SFTP_CHANNELS_MAX,
         handles_max: int | None = None,
         fast: bool = True,
+        fidelity: Fidelity = Fidelity(),  # noqa: B008 - a value
         now: Callable[[], float] = time.time,
     ) -> None:
         self._host_keys = host_keys
@@ -93,6 +95,7 @@ class SftpDoor:
         self._handles_max = handles_max
         self._wire: Callable[[ConnectionFactory], Wire] = PlainWire
         self._fast = fast
+        self._fidelity = fidelity
         self._now = now
         self._tunnel = Tunnel()
         self._servers: set[SshServer] = set()
@@ -136,6 +139,7 @@ class SftpDoor:
             window_bytes=CHANNEL_WINDOW_BYTES,
             packet_bytes=CHANNEL_PACKET_BYTES,
             fast=self._fast,
+            fidelity=self._fidelity,
             now=self._now,
             opened=self._servers.add,
             closed=self._closed,

@@ -1,7 +1,7 @@
 """Two tables decide what a supplier reads: error → code, code → text. Internal text never leaves.
 
 Texts are OpenSSH's, except where AWS Transfer's are documented (facts from threads in which its
-servers answered: pkg/sftp#305, sftpgo#724).
+servers answered: pkg/sftp#305, sftpgo#724, paramiko#1969).
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ TEXTS: Final = {
 }
 
 # of an error's own texts, those that a supplier may read: they are AWS's and hold no input
-_OWN_TEXTS: Final = frozenset({"Cannot rename a directory"})
+_OWN_TEXTS: Final = frozenset(
+    {"Cannot rename a directory", "SETSTAT unsupported", "FSETSTAT unsupported"}
+)
 
 
 def status_of(error: Exception) -> tuple[int, str]:
