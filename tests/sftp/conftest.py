@@ -25,6 +25,7 @@ from memory_home import MemoryHome, MemoryStore  # noqa: E402
 from raw_client import RawTransport  # noqa: E402
 
 from feedgate.files.home import SessionContext  # noqa: E402
+from feedgate.gateway.lifecycle import Credentials  # noqa: E402
 from feedgate.identity.users import GatewayUser, parse_public_key  # noqa: E402
 from feedgate.sftp.hostkeys import ensure_host_keys, load_host_keys  # noqa: E402
 from feedgate.sftp.server import SftpDoor  # noqa: E402
@@ -43,6 +44,7 @@ class MemoryLogin:
         self.users: dict[str, GatewayUser] = {}
         self.store = MemoryStore()
         self.fault: Exception | None = None
+        self.uses: list[tuple[str, str]] = []
 
     def add(self, user_name: str, *public_keys: str) -> None:
         user = User(
@@ -66,10 +68,16 @@ class MemoryLogin:
             raise self.fault
         return MemoryHome(self.store, context)
 
-    def still_valid(self, user_name: str, fingerprint: str) -> bool:
-        user = self.users.get(user_name)
+    def still_valid(self, credentials: Credentials) -> bool:
+        user = self.users.get(credentials.user_name)
         keys = user.ssh_public_keys if user is not None and user.enabled else ()
-        return any(key.fingerprint == fingerprint for key in keys)
+        return any(key.fingerprint == credentials.fingerprint for key in keys)
+
+    def used(self, user_name: str, fingerprint: str) -> None:
+        self.uses.append((user_name, fingerprint))
+
+    def takes_passwords(self) -> bool:
+        return any(user.password is not None for user in self.users.values())
 
 
 class LogLines:

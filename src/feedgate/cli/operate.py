@@ -7,12 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from feedgate.cli.door_options import (
+    admission_limits,
+    default_workers,
+    door_arguments,
+    door_options,
+    proxy_from,
+)
 from feedgate.cli.options import (
     data_option,
     data_root,
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.reading import RunValues
     from feedgate.gateway.supervisor import GatewayOptions
+    from feedgate.stack.access_tags import AddressRules
 
 __all__ = ["Application", "apply", "down", "up"]
 
@@ -52,7 +61,13 @@ __all__ = ["Application", "apply", "down", "up"]
     type=click.Path(path_type=Path),
     help="Written as JSON when the door is open, removed when it closes.",
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option(
+    "--workers",
+    default=default_workers,
+    show_default="number of cores, at most 4",
+    type=click.IntRange(1, 64),
+    help="Processes that serve suppliers.",
+)
 @click.option(
     "--grace",
     default=float(GRACE_S),
@@ -73,6 +88,7 @@ __all__ = ["Application", "apply", "down", "up"]
     help="Take a user back to what the template says, dropping live changes.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Run in the background.")
+@door_options
 @run_options
 def up(
     stack: Path,
@@ -118,6 +134,9 @@ def up(
         workers=workers,
         grace_s=grace,
         like_aws=like_aws,
+        admission=admission_limits(options),
+        door=door_arguments(options),
+        proxy_from=proxy_from(options),
     )
     application = Application(stack, run_values(options), yes=yes, reset_drift=reset_drift)
     _serve(gateway_options, application)
@@ -255,6 +274,7 @@ class Application:
 
 
 def _serve(options: GatewayOptions, application: Application) -> None:
+    from feedgate.cli.hostkey_watch import HostKeyFollower
     from feedgate.gateway.housekeeping import Housekeeping
     from feedgate.gateway.services import open_database
     from feedgate.gateway.supervisor import Supervisor
@@ -264,17 +284,20 @@ def _serve(options: GatewayOptions, application: Application) -> None:
     database = open_database(folder)
     log = EventLog.file(folder.log_file, now=time.time)
     housekeeping = Housekeeping(folder, database, log)
+    host_keys = HostKeyFollower(folder.hostkeys, options.ready_file, log)
     supervisor = Supervisor(
         options,
         log,
         on_event=_print_event if on_terminal() else lambda _event: None,
-        on_no_worker=housekeeping.give_up_uploads,
+        on_worker_gone=housekeeping.give_up_uploads,
+        rules=_server_rules(database),
     )
 
     def prepare() -> None:
         from feedgate.sftp.hostkeys import ensure_host_keys
 
-        ensure_host_keys(folder.hostkeys)
+        if ensure_host_keys(folder.hostkeys):
+            log.info("made new host keys")
         housekeeping.start()
         outcome = application.apply(folder, database)
         for change in outcome.waiting:
@@ -283,12 +306,34 @@ def _serve(options: GatewayOptions, application: Application) -> None:
 
     def opened(host: str, port: int) -> None:
         _opened(options, database, application.stack, host, port)
+        host_keys.start()
 
     try:
         supervisor.run(prepare, opened)
     finally:
+        host_keys.stop()
         housekeeping.stop()
         database.close()
+
+
+def _server_rules(database: Database) -> Callable[[], AddressRules]:
+    """The server's lists of addresses, read again when the definition changed."""
+    from feedgate.gateway.definition import DefinitionStore
+    from feedgate.stack.access_tags import ANY_ADDRESS, rules_of
+
+    definitions = DefinitionStore(database)
+    known: tuple[int, AddressRules] = (-1, ANY_ADDRESS)
+
+    def rules() -> AddressRules:
+        nonlocal known
+        generation = definitions.generation()
+        if generation != known[0]:
+            applied = definitions.applied()
+            if applied is not None:
+                known = (generation, rules_of(applied.stack.server.tags))
+        return known[1]
+
+    return rules
 
 
 def _opened(options: GatewayOptions, database: Database, stack: Path, host: str, port: int) -> None:

@@ -10,8 +10,9 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from feedgate.cli.output import on_terminal
 from feedgate.gateway.crash import crash_switch
@@ -20,7 +21,7 @@ from feedgate.gateway.process import Channel
 from feedgate.telemetry import EventLog
 
 if TYPE_CHECKING:
-    from feedgate.gateway.lifecycle import Door
+    from feedgate.gateway.lifecycle import Door, Supervision
     from feedgate.gateway.login import GatewayLogin
     from feedgate.gateway.services import Services
 
@@ -88,7 +89,9 @@ def _run_worker(channel: Channel, open_services: object) -> None:
     uvloop.run(run_worker(channel, open_services, _sftp_door))  # type: ignore[arg-type]
 
 
-def _sftp_door(services: Services, login: GatewayLogin) -> Door:
+def _sftp_door(
+    services: Services, login: GatewayLogin, supervision: Supervision, options: Mapping[str, Any]
+) -> Door:
     from feedgate.sftp.hostkeys import HostKeyWatch
     from feedgate.sftp.server import SftpDoor
     from feedgate.stack.properties import OWN_SECURITY_POLICIES
@@ -109,6 +112,8 @@ def _sftp_door(services: Services, login: GatewayLogin) -> Door:
         server_version="feedgate" if fidelity.ours("banner") else "AWS_SFTP_1.2",
         fidelity=fidelity,
         on_event=services.on_event,
+        supervision=supervision,
+        **options,
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 from feedgate.database import Database
 from feedgate.gateway.folder import DataFolder
 from feedgate.kms.keyring import Keyring
 from feedgate.ledger.store import Ledger
 from feedgate.limits import HOUSEKEEPING_S
-from feedgate.storage.garbage import collect, recover
+from feedgate.storage.garbage import collect, recover, release
 from feedgate.telemetry import EventLog
 
 __all__ = ["Housekeeping"]
@@ -37,9 +38,11 @@ class Housekeeping:
             self._log.info("gave up uploads that a crash cut short", uploads=expired)
         self._thread.start()
 
-    def give_up_uploads(self) -> None:
-        """No worker is left, so no upload has an owner."""
-        recover(self._database)
+    def give_up_uploads(self, session_ids: Sequence[str]) -> None:
+        """Their worker died: what they were uploading has no owner any more."""
+        given_up = sum(release(self._database, session_id) for session_id in session_ids)
+        if given_up:
+            self._log.info("gave up uploads of a worker that died", uploads=given_up)
 
     def stop(self) -> None:
         """End, waiting for a round that is under way."""

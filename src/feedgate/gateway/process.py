@@ -1,8 +1,11 @@
 """How the supervisor speaks with its children: messages over a SEQPACKET pair, sockets beside them.
 
 One message a packet, JSON with a ``kind``. Supervisor to child: ``start``, ``connection`` (with the
-accepted socket), ``drain``. Child to supervisor: ``ready``, ``load`` (open connections), ``event``
-(for the operator's terminal), ``failed`` (why it could not start), ``drained``.
+accepted socket and its number), ``end`` (of a connection), ``answer`` (to a question about one),
+``drain``. Child to supervisor: ``ready``, ``load`` (open connections), ``event`` (for the
+operator's terminal), ``failed`` (why it could not start), ``drained``; and about one connection the
+questions ``admit`` and ``password``, the news ``authenticated``, ``failed-login``, ``refused`` and
+``closed`` (see ``lifecycle.Supervision``).
 """
 
 from __future__ import annotations

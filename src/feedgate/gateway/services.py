@@ -88,7 +88,7 @@ class Services:
         self._wake: socket.socket | None = None
         self._woken_at = 0.0
         self._generation = -1
-        self._users_generation = self.users.generation()
+        self.users_generation = self.users.generation()
         self.definition = self._applied()
         self.judge = Judge(self.definition.stack, audit, time.time)
         self.buckets: Mapping[str, EmbeddedBucket]
@@ -114,8 +114,8 @@ class Services:
     def users_changed(self) -> bool:
         """Whether users or keys changed since it was asked last; they are read at each use."""
         generation = self.users.generation()
-        changed = generation != self._users_generation
-        self._users_generation = generation
+        changed = generation != self.users_generation
+        self.users_generation = generation
         return changed
 
     def _take_up_definition(self) -> None:

@@ -18,24 +18,28 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from feedgate.errors import CouldNot, FeedgateError
+from feedgate.gateway.admission import AdmissionLimits
 from feedgate.gateway.folder import DataFolder, RunLock, write_atomically
 from feedgate.gateway.process import Channel
+from feedgate.gateway.reception import Reception
+from feedgate.identity.refusals import Refusal
 from feedgate.limits import (
     ACCEPT_BACKLOG,
     ACCEPT_PAUSE_S,
     CHILD_END_S,
-    CONNECTIONS_MAX,
     HEARTBEAT_S_MAX,
+    POLL_S,
     RESTART_DELAY_S,
     RESTART_DELAY_S_MAX,
     START_TIMEOUT_S,
 )
+from feedgate.stack.access_tags import ANY_ADDRESS, AddressRules, Network
 from feedgate.telemetry import EventLog
 
 __all__ = ["ChildCommand", "GatewayOptions", "Supervisor"]
@@ -45,7 +49,11 @@ ChildCommand = Callable[[str, int], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """What only this run needs; ``command(role, fd)`` is the argv of a child process."""
+    """What only this run needs; ``command(role, fd)`` is the argv of a child process.
+
+    ``proxy_from``: whose connections begin with a PROXY protocol header. ``door`` goes to the
+    workers: arguments of their doors.
+    """
 
     folder: DataFolder
     listen_host: str
@@ -55,6 +63,9 @@ class GatewayOptions:
     workers: int = 1
     grace_s: float = 30.0
     like_aws: bool = False
+    admission: AdmissionLimits = field(default_factory=AdmissionLimits)
+    proxy_from: tuple[Network, ...] = ()
+    door: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +85,12 @@ class _Child:
 
 
 class Supervisor:
-    """One run of a gateway, from the lock to exit 0."""
+    """One run of a gateway, from the lock to exit 0.
+
+    ``on_event`` gets what a person at the terminal sees, ``on_refused`` each refused connection
+    with its one cause, ``on_worker_gone`` the ids of the sessions that died with a worker.
+    ``rules`` says which addresses the server refuses now; it is asked once a second.
+    """
 
     def __init__(
         self,
@@ -82,11 +98,18 @@ class Supervisor:
         log: EventLog,
         *,
         on_event: Callable[[dict[str, Any]], None] = lambda _event: None,
-        on_no_worker: Callable[[], None] = lambda: None,
+        on_refused: Callable[[Refusal], None] = lambda _refusal: None,
+        on_worker_gone: Callable[[Sequence[str]], None] = lambda _session_ids: None,
+        rules: Callable[[], AddressRules] = lambda: ANY_ADDRESS,
     ) -> None:
         self._options = options
         self._log = log
-        self._on_no_worker = on_no_worker
+        self._on_worker_gone = on_worker_gone
+        self._rules = rules
+        self._rules_at = 0.0
+        self._reception = Reception(
+            options.admission, log, proxy_from=options.proxy_from, on_refused=on_refused
+        )
         self._on_event = on_event
         self._lock = RunLock(options.folder)
         self._selector = selectors.DefaultSelector()
@@ -189,7 +212,7 @@ class Supervisor:
     def _start_children(self) -> None:
         for child in self._children:
             with contextlib.suppress(OSError):
-                child.channel.send("start")
+                child.channel.send("start", door=dict(self._options.door))
         deadline = time.monotonic() + START_TIMEOUT_S
         while self._buried or any(child.state == "starting" for child in self._children):
             self._turn(min(0.5, max(0.0, deadline - time.monotonic())))
@@ -236,6 +259,7 @@ class Supervisor:
             self._turn(1.0)
             self._restart_due()
             self._end_silent()
+            self._follow_rules()
         self._drain()
 
     def _turn(self, timeout_s: float) -> None:
@@ -245,22 +269,23 @@ class Supervisor:
     def _on_connection(self) -> None:
         assert self._listener is not None
         try:
-            connection, _peer = self._listener.accept()
+            connection, peer = self._listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 time.sleep(ACCEPT_PAUSE_S)  # nothing is lost: the client waits in the backlog
             return
         with connection:
             workers = [c for c in self._children if c.role == "worker" and c.state == "ready"]
-            if not workers or sum(c.connections for c in workers) >= CONNECTIONS_MAX:
-                self._log.emit("CONNECTION_REJECTED", reason="the gateway is at its limit")
-                return
-            for child in sorted(workers, key=lambda c: c.connections):
-                with contextlib.suppress(OSError):
-                    child.channel.send("connection", connection=connection)
-                    child.sent += 1
-                    child.connections += 1
-                    return
+            self._reception.receive(connection, peer, workers)
+
+    def _follow_rules(self) -> None:
+        now = time.monotonic()
+        if now - self._rules_at >= POLL_S:
+            self._rules_at = now
+            try:
+                self._reception.take_rules(self._rules())
+            except FeedgateError as error:  # the last good ones stay
+                self._log.error("the server's lists of addresses were not read", reason=str(error))
 
     def _on_child_message(self, child: _Child) -> None:
         try:
@@ -281,6 +306,8 @@ class Supervisor:
             self._on_event(message["event"])
         elif kind == "failed":
             child.failure = CouldNot(message["message"], hint=message.get("hint"))
+        else:
+            self._reception.heard(child, message)
 
     def _on_child_gone(self, child: _Child) -> None:
         """Bury a child, and start another a little later; more so when they die young."""
@@ -290,13 +317,14 @@ class Supervisor:
         self._selector.unregister(child.channel.sock)
         child.channel.close()
         _wait_or_kill(child.process)
+        session_ids = self._reception.worker_gone(child)
         if self._stopping or not self._is_open:
             self._buried.append(child)  # while opening, `_raise_failure` tells why
             return
         reason = str(child.failure) if child.failure is not None else None
         self._log.error(f"the {child.role} died", status=child.process.returncode, reason=reason)
-        if child.role == "worker" and not any(c.role == "worker" for c in self._children):
-            self._on_no_worker()
+        if child.role == "worker":
+            self._on_worker_gone(session_ids)
         now = time.monotonic()
         self._deaths = [at for at in self._deaths if now - at < RESTART_DELAY_S_MAX] + [now]
         delay_s = min(RESTART_DELAY_S * 2 ** (len(self._deaths) - 1), RESTART_DELAY_S_MAX)
@@ -313,7 +341,7 @@ class Supervisor:
                 self._restart_at.append((now + RESTART_DELAY_S_MAX, due[1]))
                 continue
             with contextlib.suppress(OSError):
-                child.channel.send("start")
+                child.channel.send("start", door=dict(self._options.door))
 
     def _end_silent(self) -> None:
         """A worker that says nothing for long is hung; its suppliers are better off without it."""

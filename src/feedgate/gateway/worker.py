@@ -7,21 +7,23 @@ users in the database once a second, and judges open sessions again when that ch
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from feedgate.errors import FeedgateError
-from feedgate.gateway.lifecycle import Door
+from feedgate.gateway.lifecycle import Door, Supervision
 from feedgate.gateway.login import GatewayLogin
 from feedgate.gateway.process import Channel
+from feedgate.gateway.report import Report
 from feedgate.gateway.services import Services
+from feedgate.identity.refusals import Refusal, RefusalCause
 from feedgate.limits import POLL_S
 
 __all__ = ["run_worker"]
 
-DoorFactory = Callable[[Services, GatewayLogin], Door]
+DoorFactory = Callable[[Services, GatewayLogin, Supervision, Mapping[str, Any]], Door]
 
 
 async def run_worker(
@@ -42,6 +44,7 @@ class _Worker:
         self._services: Services | None = None
         self._login: GatewayLogin | None = None
         self._door: Door | None = None
+        self._report = Report(channel)
         self._received = 0
         self._recheck_due = False
         self._messages: asyncio.Queue[tuple[dict[str, Any], socket.socket | None] | None]
@@ -50,6 +53,8 @@ class _Worker:
         self._handlers = {
             "start": self._on_start,
             "connection": self._on_connection,
+            "end": self._on_end,
+            "answer": self._on_answer,
             "drain": self._on_drain,
         }
 
@@ -75,41 +80,49 @@ class _Worker:
         except BlockingIOError:
             return
 
-    def report(self, kind: str, **fields: Any) -> None:
-        """Tell the supervisor; when its queue is full the news is a hint that may be lost."""
-        with contextlib.suppress(OSError):
-            self._channel.send(kind, **fields)
-
-    async def _on_start(self, _message: dict[str, Any], _connection: object) -> bool:
+    async def _on_start(self, message: dict[str, Any], _connection: object) -> bool:
         try:
             self._services = self._open_services()
             if self._channel.wants_events:
-                self._services.on_event = lambda event: self.report("event", event=event)
+                self._services.on_event = lambda event: self._report.send("event", event=event)
             self._login = GatewayLogin(self._services)
-            self._door = self._make_door(self._services, self._login)
+            self._door = self._make_door(self._services, self._login, self._report, message["door"])
             await self._door.start()
         except FeedgateError as error:
-            self.report("failed", message=str(error), hint=error.hint)
+            self._report.send("failed", message=str(error), hint=error.hint)
             return False
-        self.report("ready")
+        self._report.send("ready")
         return True
 
     async def _on_connection(
-        self, _message: dict[str, Any], connection: socket.socket | None
+        self, message: dict[str, Any], connection: socket.socket | None
     ) -> bool:
         self._received += 1
         assert self._door is not None
+        number = int(message["number"])
         if connection is None:  # no descriptor was free to receive it with
             assert self._services is not None
-            self._services.log.emit("CONNECTION_REJECTED", message="no free file descriptor")
+            cause = RefusalCause.NO_DESCRIPTOR
+            self._services.log.emit("CONNECTION_REJECTED", cause=cause)
+            self._report.refused(Refusal(cause, time.time()))
+            self._report.closed(number)
         else:
-            self._door.connect(connection)
+            self._door.connect(connection, number, proxied=bool(message["proxied"]))
+        return True
+
+    async def _on_end(self, message: dict[str, Any], _connection: object) -> bool:
+        if self._door is not None:
+            self._door.end(int(message["number"]), RefusalCause(message["cause"]))
+        return True
+
+    async def _on_answer(self, message: dict[str, Any], _connection: object) -> bool:
+        self._report.answered(int(message["number"]), message["value"])
         return True
 
     async def _on_drain(self, message: dict[str, Any], _connection: object) -> bool:
         if self._door is not None:
             await self._door.drain(float(message["grace_s"]))
-        self.report("drained")
+        self._report.send("drained")
         return False
 
     async def _follow(self) -> None:
@@ -118,7 +131,7 @@ class _Worker:
             await asyncio.sleep(POLL_S / 2)
             if self._door is None or self._services is None or self._login is None:
                 continue
-            self.report("load", connections=self._door.connections, received=self._received)
+            self._report.send("load", connections=self._door.connections, received=self._received)
             try:
                 self._take_up(self._services, self._login, self._door)
             except Exception as error:  # one bad round must not end revocation for good

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import msgspec
 
-from feedgate.identity.users import GatewayUser, SshPublicKey
+from feedgate.identity.key_options import NO_OPTIONS, parse_options
+from feedgate.identity.users import GatewayUser, Password, SshPublicKey
 from feedgate.stack.resources import User
 
 __all__ = [
@@ -36,9 +37,12 @@ SELECT_USERS = """
     SELECT user_name, origin, definition, enabled, removed,
         (SELECT json_group_object(property, json(value)) FROM user_overrides o
             WHERE o.user_name = u.user_name),
-        (SELECT json_group_array(json_array(type, body, fingerprint, comment, origin, removed))
+        (SELECT json_group_array(json_array(
+                type, body, fingerprint, comment, origin, removed, options, last_used_at_ms))
             FROM (SELECT * FROM user_keys k WHERE k.user_name = u.user_name
-                  ORDER BY added_at_ms, fingerprint))
+                  ORDER BY added_at_ms, fingerprint)),
+        (SELECT json_array(hash, require_key) FROM user_passwords p
+            WHERE p.user_name = u.user_name)
     FROM users u
 """
 
@@ -75,6 +79,7 @@ class UserRow:
     removed: bool
     overrides: Mapping[str, Any]
     keys: tuple[KeyRow, ...]
+    password: Password | None = None
 
     def key(self, fingerprint: str) -> KeyRow | None:
         """The key of that fingerprint, a removed one too."""
@@ -89,27 +94,40 @@ class UserRow:
         keys = tuple(entry.key for entry in self.keys if not entry.removed)
         user = replace(
             _with_overrides(self.user, self.overrides),
-            ssh_public_keys=tuple(f"{key.body} {key.comment}".rstrip() for key in keys),
+            ssh_public_keys=tuple(key.line for key in keys),
         )
-        return GatewayUser(user, enabled=self.enabled, origin=self.origin, ssh_public_keys=keys)
+        return GatewayUser(user, self.enabled, self.origin, keys, self.password)
 
 
 def decode_row(row: tuple[Any, ...]) -> UserRow:
     """A row of ``SELECT_USERS``."""
-    _name, origin, definition, enabled, removed, overrides, keys = row
+    _name, origin, definition, enabled, removed, overrides, keys, password = row
     return UserRow(
         user=msgspec.json.decode(definition, type=User),
         origin=origin,
         enabled=bool(enabled),
         removed=bool(removed),
         overrides=msgspec.json.decode(overrides),
-        keys=tuple(
-            KeyRow(SshPublicKey(kind, body, fingerprint, comment), key_origin, bool(key_removed))
-            for kind, body, fingerprint, comment, key_origin, key_removed in msgspec.json.decode(
-                keys
-            )
-        ),
+        keys=tuple(_key_row(fields) for fields in msgspec.json.decode(keys)),
+        password=_password(*msgspec.json.decode(password)) if password is not None else None,
     )
+
+
+def _key_row(fields: Sequence[Any]) -> KeyRow:
+    kind, body, fingerprint, comment, origin, removed, options, last_used_at_ms = fields
+    key = SshPublicKey(
+        kind,
+        body,
+        fingerprint,
+        comment,
+        options=parse_options(options) if options else NO_OPTIONS,
+        last_used_at=last_used_at_ms / 1000 if last_used_at_ms is not None else None,
+    )
+    return KeyRow(key, origin, bool(removed))
+
+
+def _password(hashed: str, require_key: int) -> Password:
+    return Password(hashed, bool(require_key))
 
 
 def encode_user(user: User) -> str:

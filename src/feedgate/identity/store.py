@@ -25,7 +25,7 @@ import msgspec
 
 from feedgate.database import Database, Transaction
 from feedgate.database.engine import Migration
-from feedgate.errors import Conflict, DefinitionError, Finding, NotFound, UsageError
+from feedgate.errors import Conflict, NotFound, UsageError
 from feedgate.identity.rows import (
     LIVE_PROPERTIES,
     SELECT_USERS,
@@ -35,9 +35,10 @@ from feedgate.identity.rows import (
     encode_user,
     user_like,
 )
+from feedgate.identity.template_users import name_problem, parse_template_users
 from feedgate.identity.users import (
-    USER_NAME_PATTERN,
     GatewayUser,
+    Password,
     SshPublicKey,
     fingerprint_of,
     parse_public_key,
@@ -81,6 +82,19 @@ MIGRATIONS = (
             removed INTEGER NOT NULL DEFAULT 0,
             last_used_at_ms INTEGER,
             PRIMARY KEY (user_name, fingerprint)
+        ) STRICT, WITHOUT ROWID;
+        """,
+    ),
+    Migration(
+        "identity",
+        2,
+        """
+        ALTER TABLE user_keys ADD COLUMN options TEXT NOT NULL DEFAULT '';
+        CREATE TABLE user_passwords (
+            user_name TEXT PRIMARY KEY,
+            hash TEXT NOT NULL,
+            require_key INTEGER NOT NULL,
+            changed_at_ms INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID;
         """,
     ),
@@ -142,7 +156,7 @@ class UserStore:
         Raises:
             DefinitionError: with every user name or SSH key that cannot be served.
         """
-        parsed = _parse_template(users)
+        parsed = parse_template_users(users)
         current = {row.user.user_name: row for row in map(decode_row, tx.execute(SELECT_USERS))}
         changed = False
         for name, user in users.items():
@@ -187,11 +201,18 @@ class UserStore:
                 tx.execute(
                     "DELETE FROM user_overrides WHERE user_name = ? AND property = ?", (name, field)
                 )
-        before = {found for text in row.user.ssh_public_keys if (found := fingerprint_of(text))}
-        for fingerprint in before - keys.keys():
-            _delete_key(tx, name, fingerprint)
-        for fingerprint in keys.keys() - before:
-            self._put_key(tx, name, keys[fingerprint], origin="template")
+        before = {fingerprint_of(text): text for text in row.user.ssh_public_keys}
+        for fingerprint in before.keys() - keys.keys() - {None}:
+            _delete_key(tx, name, str(fingerprint))
+        for fingerprint, key in keys.items():
+            if fingerprint not in before:
+                self._put_key(tx, name, key, origin="template")
+            elif before[fingerprint] != key.line:  # other options; who took it away keeps it away
+                tx.execute(
+                    "UPDATE user_keys SET options = ?, comment = ?"
+                    " WHERE user_name = ? AND fingerprint = ?",
+                    (key.options.text, key.comment, name, fingerprint),
+                )
 
     # -- live changes ---------------------------------------------------------------------------
 
@@ -227,7 +248,7 @@ class UserStore:
             UsageError: the name or a key is not one that AWS Transfer takes.
             Conflict: there is such a user, or the template's was removed live.
         """
-        if problem := _name_problem(user.user_name):
+        if problem := name_problem(user.user_name):
             raise UsageError(problem)
         keys = [parse_public_key(text) for text in user.ssh_public_keys]
 
@@ -259,7 +280,10 @@ class UserStore:
             row = _require(tx, user_name)
             existing = row.key(key.fingerprint)
             if existing is not None and not existing.removed:
-                raise Conflict(f"user `{user_name}` has the key `{key.fingerprint}` already")
+                raise Conflict(
+                    f"user `{user_name}` has the key `{key.fingerprint}` already",
+                    hint="to change its options, remove it first",
+                )
             origin = "live" if existing is None else existing.origin
             self._put_key(tx, user_name, key, origin=origin)
             _raise_generation(tx)
@@ -302,6 +326,45 @@ class UserStore:
 
         self._database.write_now(change)
 
+    def set_password(self, user_name: str, password: Password | None) -> None:
+        """Let a user in by a password, of which only the hash is given and kept; None: no longer.
+
+        No template can say it, so it is no drift.
+
+        Raises:
+            NotFound: no such user, or it has no password to take away.
+        """
+
+        def change(tx: Transaction) -> None:
+            _require(tx, user_name)
+            if password is None:
+                if not _delete_password(tx, user_name):
+                    raise NotFound(f"user `{user_name}` has no password")
+            else:
+                tx.execute(
+                    "INSERT OR REPLACE INTO user_passwords VALUES (?, ?, ?, ?)",
+                    (user_name, password.hash, int(password.require_key), self._now_ms()),
+                )
+            _raise_generation(tx)
+
+        self._database.write_now(change)
+
+    def any_password(self) -> bool:
+        """Whether the door has to offer the method ``password`` at all."""
+        return bool(self._database.read("SELECT 1 FROM user_passwords LIMIT 1"))
+
+    async def record_key_use(self, user_name: str, fingerprint: str) -> None:
+        """Note that a key was used just now. It is no change: the generation stays."""
+        now_ms = self._now_ms()
+
+        def note(tx: Transaction) -> None:
+            tx.execute(
+                "UPDATE user_keys SET last_used_at_ms = ? WHERE user_name = ? AND fingerprint = ?",
+                (now_ms, user_name, fingerprint),
+            )
+
+        await self._database.write(note)
+
     def set_property(self, user_name: str, field: str, value: Any) -> None:
         """Change one field of ``LIVE_PROPERTIES`` live; ``value`` has the type that ``User`` says.
 
@@ -338,6 +401,7 @@ class UserStore:
                     "UPDATE users SET removed = 1, changed_at_ms = ? WHERE user_name = ?",
                     (self._now_ms(), user_name),
                 )
+                _delete_password(tx, user_name)
             _raise_generation(tx)
 
         self._database.write_now(remove)
@@ -357,7 +421,7 @@ class UserStore:
                 raise NotFound(f"the template has no user `{user_name}`")
             user = decode_row(rows[0]).user
             _forget(tx, user_name)
-            self._adopt(tx, user, _parse_template({user_name: user})[user_name])
+            self._adopt(tx, user, parse_template_users({user_name: user})[user_name])
             _raise_generation(tx)
 
         self._database.write_now(reset)
@@ -365,9 +429,10 @@ class UserStore:
     def _put_key(self, tx: Transaction, user_name: str, key: SshPublicKey, *, origin: str) -> None:
         tx.execute(
             "INSERT INTO user_keys"
-            " (user_name, fingerprint, type, body, comment, added_at_ms, origin)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_name, fingerprint) DO UPDATE SET"
-            " comment = excluded.comment, origin = excluded.origin, removed = 0",
+            " (user_name, fingerprint, type, body, comment, added_at_ms, origin, options)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_name, fingerprint) DO UPDATE SET"
+            " comment = excluded.comment, origin = excluded.origin, removed = 0,"
+            " options = excluded.options",
             (
                 user_name,
                 key.fingerprint,
@@ -376,14 +441,12 @@ class UserStore:
                 key.comment,
                 self._now_ms(),
                 origin,
+                key.options.text,
             ),
         )
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
-
-
-# -- rows ---------------------------------------------------------------------------------------
 
 
 def _require(tx: Transaction, user_name: str) -> UserRow:
@@ -425,43 +488,13 @@ def _forget(tx: Transaction, user_name: str) -> None:
     tx.execute("DELETE FROM users WHERE user_name = ?", (user_name,))
     tx.execute("DELETE FROM user_overrides WHERE user_name = ?", (user_name,))
     tx.execute("DELETE FROM user_keys WHERE user_name = ?", (user_name,))
+    _delete_password(tx, user_name)
+
+
+def _delete_password(tx: Transaction, user_name: str) -> bool:
+    tx.execute("DELETE FROM user_passwords WHERE user_name = ?", (user_name,))
+    return tx.changes() > 0
 
 
 def _raise_generation(tx: Transaction) -> None:
     tx.execute("UPDATE identity_generation SET generation = generation + 1")
-
-
-def _name_problem(user_name: str) -> str | None:
-    """AWS Transfer's rule for user names (API CreateUser; User Guide, create-user)."""
-    if USER_NAME_PATTERN.fullmatch(user_name) and user_name != "root":
-        return None
-    return (
-        f"user name `{user_name}` is not 3 to 100 letters, digits, `_`, `@`, `.` or `-`,"
-        " the first a letter, digit or `_`, and not `root`"
-    )
-
-
-def _parse_template(users: Mapping[str, User]) -> dict[str, dict[str, SshPublicKey]]:
-    """The SSH keys of each user by fingerprint. Raises ``DefinitionError`` with every fault."""
-    findings: list[Finding] = []
-    parsed: dict[str, dict[str, SshPublicKey]] = {}
-    for name, user in users.items():
-        assert name == user.user_name
-        problems = [_name_problem(name)]
-        keys: dict[str, SshPublicKey] = {}
-        for text in user.ssh_public_keys:
-            try:
-                key = parse_public_key(text)
-            except UsageError as error:
-                problems.append(f"SSH key of user `{name}`: {error.message}")
-            else:
-                keys[key.fingerprint] = key
-        parsed[name] = keys
-        findings.extend(
-            Finding("error", problem, source=user.source, resource=user.logical_id)
-            for problem in problems
-            if problem
-        )
-    if findings:
-        raise DefinitionError(findings)
-    return parsed

@@ -7,15 +7,17 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from feedgate.errors import UsageError
+from feedgate.identity.key_options import NO_OPTIONS, KeyOptions, parse_options, split_options
 from feedgate.stack.resources import User
 
 __all__ = [
     "USER_NAME_PATTERN",
     "GatewayUser",
+    "Password",
     "SshPublicKey",
     "Users",
     "fingerprint_of",
@@ -36,17 +38,35 @@ _RSA_BITS_MIN: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class SshPublicKey:
-    """``body`` is ``type base64``; ``fingerprint`` is ``SHA256:…``, as ``ssh-keygen -l`` has it."""
+    """``body`` is ``type base64``; ``fingerprint`` is ``SHA256:…``, as ``ssh-keygen -l`` has it.
+
+    ``last_used_at`` is Unix time in seconds, exact to ``KEY_USE_RECORDED_S``.
+    """
 
     type: str
     body: str
     fingerprint: str
     comment: str = ""
+    options: KeyOptions = NO_OPTIONS
+    last_used_at: float | None = field(default=None, compare=False)
+
+    @property
+    def line(self) -> str:
+        """The key as a line of authorized_keys."""
+        return f"{self.options.text} {self.body} {self.comment}".strip()
 
     @property
     def blob(self) -> bytes:
         """The key in SSH wire form, for a byte comparison."""
         return base64.b64decode(self.body.split()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """A user's password as it is kept: a hash. With ``require_key`` it comes after an SSH key."""
+
+    hash: str = field(repr=False)
+    require_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +77,14 @@ class GatewayUser:
     enabled: bool
     origin: Literal["template", "live"]
     ssh_public_keys: tuple[SshPublicKey, ...]
+    password: Password | None = None
+
+    @property
+    def authentication(self) -> str:
+        """By AWS's names (API IdentityProviderDetails, SftpAuthenticationMethods)."""
+        if self.password is None:
+            return "PUBLIC_KEY"
+        return "PUBLIC_KEY_AND_PASSWORD" if self.password.require_key else "PUBLIC_KEY_OR_PASSWORD"
 
     @property
     def user_name(self) -> str:
@@ -78,7 +106,7 @@ class Users(Protocol):
 
 def fingerprint_of(text: str) -> str | None:
     """The fingerprint of a public key line, of one that is refused too; None if it has no key."""
-    fields = text.split(None, 2)
+    fields = split_options(text, _KEY_TYPES)[1].split(None, 2)
     try:
         return _fingerprint(base64.b64decode(fields[1], validate=True))
     except (IndexError, ValueError):
@@ -86,12 +114,13 @@ def fingerprint_of(text: str) -> str | None:
 
 
 def parse_public_key(text: str) -> SshPublicKey:
-    """Read the one line of OpenSSH public-key text.
+    """Read the one line of OpenSSH public-key text, with its options where it has some.
 
     Raises:
         UsageError: it is a private key, or no key of a type that AWS Transfer takes
             (API ImportSshPublicKey: rsa, ed25519, ecdsa nistp256/384/521; at most 2,048 chars),
-            an RSA key below 2,048 bits (User Guide, key-management: 2048 or 4096), or several.
+            an RSA key below 2,048 bits (User Guide, key-management: 2048 or 4096), several, or
+            one with an option that is not honoured.
     """
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if len(lines) > 1 and "PRIVATE KEY" not in text:
@@ -105,6 +134,7 @@ def parse_public_key(text: str) -> SshPublicKey:
             "this is a private key, which must stay with its owner",
             hint="give the file that ends in .pub",
         )
+    options, line = split_options(line, _KEY_TYPES)
     fields = line.split(None, 2)
     if len(fields) < 2 or fields[0] not in _KEY_TYPES or len(line) > 4096:
         raise UsageError(
@@ -128,6 +158,7 @@ def parse_public_key(text: str) -> SshPublicKey:
         body=f"{fields[0]} {fields[1]}",
         fingerprint=_fingerprint(blob),
         comment=fields[2] if len(fields) > 2 else "",
+        options=parse_options(options) if options else NO_OPTIONS,
     )
 
 

@@ -10,15 +10,18 @@ import asyncio
 import secrets
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import asyncssh
 
+from feedgate.errors import AccessDenied
 from feedgate.files.deviations import Fidelity
 from feedgate.files.home import HomeDirectory, SessionContext
+from feedgate.gateway.lifecycle import Credentials, Supervision
+from feedgate.identity.passwords import PasswordPool
+from feedgate.identity.refusals import TEXTS, Refusal, RefusalCause
 from feedgate.identity.users import GatewayUser
-from feedgate.limits import SFTP_HANDLES_MAX
 from feedgate.sftp.authentication import Authenticator, Identity
 from feedgate.sftp.channel import SftpChannel
 from feedgate.sftp.events import ConnectionEvents, SessionEvents
@@ -30,6 +33,8 @@ from feedgate.sftp.gaps import (
     negotiated_kex,
     no_common_algorithm,
     refuse_environment,
+    require_more,
+    user_name_in_question,
 )
 from feedgate.sftp.handles import HandleRoom
 from feedgate.sftp.session import SftpSession
@@ -53,8 +58,16 @@ class Login(Protocol):
         """
         ...
 
-    def still_valid(self, user_name: str, fingerprint: str) -> bool:
-        """Whether that user may still be connected with that SSH key."""
+    def still_valid(self, credentials: Credentials) -> bool:
+        """Whether who got in by these may stay."""
+        ...
+
+    def used(self, user_name: str, fingerprint: str) -> None:
+        """Somebody logged in with that SSH key."""
+        ...
+
+    def takes_passwords(self) -> bool:
+        """Whether any user has a password, so that the method is offered to all."""
         ...
 
 
@@ -63,12 +76,17 @@ class Surroundings:
     """What a connection needs of its door."""
 
     login: Login
+    supervision: Supervision
+    passwords: PasswordPool
     events: ConnectionEvents
     server_id: str
     banner: str | None
     signature_algorithms: frozenset[bytes]
     channels_max: int
+    tries_max: int
+    login_timeout_s: float
     room: HandleRoom
+    handles_max: int
     window_bytes: int
     packet_bytes: int
     fast: bool
@@ -86,6 +104,10 @@ _KEX_MESSAGES: Final = {  # the first two are documented (cw-example-logs), the 
 }
 
 
+_DETAIL_CHARS_MAX: Final = 2_000  # an offer of algorithms has some 500
+_VERSION_CHARS_MAX: Final = 255  # RFC 4253 §4.2
+
+
 class SshServer(asyncssh.SSHServer):
     """asyncssh's owner object of one connection."""
 
@@ -95,12 +117,17 @@ class SshServer(asyncssh.SSHServer):
         self._wire: Wire | None = None
         self._authenticator: Authenticator | None = None
         self._source_ip = ""
+        self._began_at = 0.0
+        self._ended_for: RefusalCause | None = None
+        self._role_was_refused = False
         self._banner_sent = False
         self.identity: Identity | None = None
         self.session_id = secrets.token_hex(8)
         self.channels: set[SftpChannel] = set()
         in_all = surroundings.room.handles_max
-        self._room = HandleRoom(min(SFTP_HANDLES_MAX, max(1, in_all // 4)), surroundings.room)
+        self._room = HandleRoom(
+            min(surroundings.handles_max, max(1, in_all // 4)), surroundings.room
+        )
         self.active_at = asyncio.get_running_loop().time()
         self._events = surroundings.events.with_fields(session_id=self.session_id)
 
@@ -110,6 +137,34 @@ class SshServer(asyncssh.SSHServer):
     def busy(self) -> bool:
         """Whether a file is open or a request waits."""
         return any(channel.busy for channel in self.channels)
+
+    @property
+    def number(self) -> int:
+        """By which the supervisor knows this connection."""
+        return self._wire.number if self._wire is not None else 0
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """By what it got in, once it has."""
+        if self.identity is None:
+            return None
+        return Credentials(
+            self.identity.user.user_name,
+            self.identity.fingerprint,
+            self.identity.by_password,
+            self._source_ip,
+        )
+
+    def end(self, cause: RefusalCause) -> None:
+        """The supervisor has no place for this connection."""
+        self._ended_for = cause
+        if self._connection is None:
+            return
+        if self.identity is not None:
+            self._refused(cause)
+        self._connection.disconnect(
+            asyncssh.DISC_TOO_MANY_CONNECTIONS, TEXTS.get(cause, "Access was withdrawn")
+        )
 
     def disconnect(self, reason: str) -> None:
         """Say why, and close. Sessions abandon what is open."""
@@ -123,14 +178,20 @@ class SshServer(asyncssh.SSHServer):
         self._wire = conn.get_extra_info(WIRE)
         peer = conn.get_extra_info("peername")
         self._source_ip = str(peer[0]) if peer else ""
+        self._began_at = asyncio.get_running_loop().time()
         self._authenticator = Authenticator(
             user=self._around.login.user,
             signature_algorithms=self._around.signature_algorithms,
             events=self._events.with_fields(source_ip=self._source_ip),
             too_many=self._too_many_tries,
+            passwords=self,
+            source_ip=self._source_ip,
+            now=self._around.now,
+            tries_max=self._around.tries_max,
         )
-        ignore_stray_replies(conn)
+        require_more(conn, self._is_complete)
         bound_host_key_proofs(conn)
+        ignore_stray_replies(conn)
         self._around.opened(self)
 
     def _too_many_tries(self) -> None:
@@ -157,12 +218,37 @@ class SshServer(asyncssh.SSHServer):
         assert self._connection is not None
         self._authenticator.count_request()
         accept_service_request(self._connection)
-        return True
+        return not self._authenticator.password_is_next
+
+    def password_auth_supported(self) -> bool:
+        """The same for every name, so that nobody learns whose password there is."""
+        return self._around.login.takes_passwords()
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Asked for keys that are only offered as well: the answer is no proof of anything."""
         assert self._authenticator is not None
         return await self._authenticator.validate(username, key)
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        assert self._authenticator is not None
+        return await self._authenticator.validate_password(username, password)
+
+    def _is_complete(self) -> bool:
+        assert self._connection is not None
+        assert self._authenticator is not None
+        return self._authenticator.is_complete(user_name_in_question(self._connection))
+
+    # form of ``authentication.PasswordDesk``
+
+    async def delay_s(self, user_name: str) -> float:
+        supervision = self._around.supervision
+        return await supervision.password_delay_s(self.number, user_name, self._source_ip)
+
+    async def matches(self, hashed: str | None, password: str) -> bool:
+        return await self._around.passwords.matches(hashed, password)
+
+    def wrong(self, user_name: str) -> None:
+        self._around.supervision.failed(self._source_ip, user_name)
 
     def auth_completed(self) -> None:
         assert self._connection is not None
@@ -179,6 +265,11 @@ class SshServer(asyncssh.SSHServer):
         self.active_at = asyncio.get_running_loop().time()
         self._events = self._events.with_fields(user=user_name)
         self._connected(identity)
+        self._around.supervision.authenticated(
+            self.number, user_name, self._source_ip, self.session_id
+        )
+        if identity.fingerprint:
+            self._around.login.used(user_name, identity.fingerprint)
 
     def _connected(self, identity: Identity) -> None:
         connection = self._connection
@@ -196,9 +287,10 @@ class SshServer(asyncssh.SSHServer):
             source_ip=self._source_ip,
             home_dir="/" if user.home_directory_type == "LOGICAL" else user.home_directory,
             user_policy=user.policy,
-            ssh_public_key=identity.key_body,
-            ssh_public_key_fingerprint=identity.fingerprint,
-            ssh_public_key_type=identity.key_type,
+            method="password" if identity.by_password else None,
+            ssh_public_key=identity.key_body or None,
+            ssh_public_key_fingerprint=identity.fingerprint or None,
+            ssh_public_key_type=identity.key_type or None,
             kex=negotiated_kex(connection),
         )
 
@@ -250,7 +342,11 @@ class SshServer(asyncssh.SSHServer):
             source_ip=self._source_ip,
             server_id=self._around.server_id,
         )
-        home = self._around.login.open_home(context)
+        try:
+            home = self._around.login.open_home(context)
+        except AccessDenied as error:
+            self._tell_role_refused(str(error))
+            raise
         events = SessionEvents(self._events)
         return SftpSession(
             home,
@@ -259,6 +355,12 @@ class SshServer(asyncssh.SSHServer):
             now=self._around.now,
             fidelity=self._around.fidelity,
         )
+
+    def _tell_role_refused(self, reason: str) -> None:
+        assert self.identity is not None
+        if not self._role_was_refused:  # once, however many channels the client tries
+            self._role_was_refused = True
+            self._refused(RefusalCause.ROLE_REFUSED, reason)
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -270,15 +372,58 @@ class SshServer(asyncssh.SSHServer):
                 trace = "".join(traceback.format_exception(exc))
                 self._events.error("a connection failed unexpectedly", trace=trace)
         else:
-            self._tell_kex_failure()
+            self._tell_refusal()
         self._connection = None
         self._around.closed(self)
 
-    def _tell_kex_failure(self) -> None:
-        """AWS's KEX_FAILURE; ``kex`` holds what the client offered of the kind that was missing."""
+    def _tell_refusal(self) -> None:
+        """The one cause for which this connection did not log in; and AWS's KEX_FAILURE."""
         assert self._connection is not None
+        assert self._authenticator is not None
+        tried = self._authenticator.abandoned()
         missing = no_common_algorithm(self._connection)
+        detail = ""
+        if self._authenticator.tries and not self._authenticator.wrong_passwords:
+            self._around.supervision.failed(self._source_ip, None)
         if missing is not None:
-            kind, offer = missing
-            message = _KEX_MESSAGES[kind]
-            self._events.emit("KEX_FAILURE", source_ip=self._source_ip, message=message, kex=offer)
+            kind, detail = missing
+            self._events.emit(
+                "KEX_FAILURE", source_ip=self._source_ip, message=_KEX_MESSAGES[kind], kex=detail
+            )
+            cause = RefusalCause.NO_COMMON_ALGORITHM
+            detail = f"{kind}: {detail}"
+        elif tried is not None:
+            self._around.supervision.refused(
+                replace(tried, client_version=self._version_of_client())
+            )
+            return
+        else:
+            cause = self._ended_for or self._silence()
+        self._refused(cause, detail)
+
+    def _silence(self) -> RefusalCause:
+        """What a client did wrong that never tried to log in."""
+        waited_s = asyncio.get_running_loop().time() - self._began_at
+        if waited_s >= self._around.login_timeout_s:
+            return RefusalCause.LOGIN_TIMEOUT
+        assert self._connection is not None
+        began = self._connection.get_extra_info("recv_cipher") is not None
+        return RefusalCause.NO_LOGIN if began else RefusalCause.NO_HANDSHAKE
+
+    def _refused(self, cause: RefusalCause, detail: str = "") -> None:
+        identity = self.identity
+        self._around.supervision.refused(
+            Refusal(
+                cause,
+                self._around.now(),
+                source_ip=self._source_ip,
+                user_name=identity.user.user_name if identity else "",
+                fingerprints=(identity.fingerprint,) if identity and identity.fingerprint else (),
+                client_version=self._version_of_client(),
+                detail=detail[:_DETAIL_CHARS_MAX],
+            )
+        )
+
+    def _version_of_client(self) -> str:
+        assert self._connection is not None
+        return str(self._connection.get_extra_info("client_version") or "")[:_VERSION_CHARS_MAX]

@@ -5,10 +5,11 @@
 - An ``env`` request is accepted and kept, in any number.
 - A second request for the authentication service ends the connection. paramiko's client sends one
   with each key that it tries, so that its second key would never be looked at; OpenSSH accepts it.
-- A reply to a request that wanted none ends the connection. phpseclib answers the announcement of
-  host keys with one; OpenSSH takes no notice.
 - A client that has logged in may ask for any number of proofs of host keys, each a signature that
   holds up the event loop.
+- A reply to a request that wanted none ends the connection. phpseclib answers the announcement of
+  host keys with one; OpenSSH takes no notice.
+- One method that succeeded is a login: a password after an SSH key cannot be asked for.
 - The negotiated key-exchange method and the client's offer are not told to the application.
 
 These touch private names of asyncssh, and are written so that a missing one is noticed: an
@@ -19,6 +20,7 @@ assertion fails at start or at the first connection; only the last one gives Non
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import asyncssh
@@ -35,8 +37,10 @@ __all__ = [
     "negotiated_kex",
     "no_common_algorithm",
     "refuse_environment",
+    "require_more",
     "require_safe_groups",
     "require_version",
+    "user_name_in_question",
 ]
 
 _GROUP_BITS_MIN: Final = 2048
@@ -73,20 +77,6 @@ def accept_service_request(connection: asyncssh.SSHServerConnection) -> None:
     connection._next_service = b"ssh-userauth"
 
 
-def ignore_stray_replies(connection: asyncssh.SSHServerConnection) -> None:
-    """Take no notice of a global reply that nothing waits for."""
-    handlers: Any = connection._packet_handlers
-    process = handlers[MSG_REQUEST_FAILURE]
-
-    def tolerant(conn: Any, packet_type: int, packet_id: int, packet: SSHPacket) -> None:
-        if conn._global_request_waiters:
-            process(conn, packet_type, packet_id, packet)
-
-    assert hasattr(connection, "_global_request_waiters")
-    replies = {MSG_REQUEST_SUCCESS: tolerant, MSG_REQUEST_FAILURE: tolerant}
-    connection._packet_handlers = {**handlers, **replies}
-
-
 def bound_host_key_proofs(connection: asyncssh.SSHServerConnection) -> None:
     """Answer few ``hostkeys-prove-00@openssh.com``, none longer than what was announced."""
     name = "_process_hostkeys_prove_00_at_openssh_dot_com_global_request"
@@ -105,6 +95,42 @@ def bound_host_key_proofs(connection: asyncssh.SSHServerConnection) -> None:
 
     assert hasattr(connection, "_report_global_response")
     setattr(connection, name, bounded)
+
+
+def require_more(connection: asyncssh.SSHServerConnection, is_complete: Callable[[], bool]) -> None:
+    """Answer a method that succeeded with "partial success" until the login is complete.
+
+    RFC 4252 §5.1. The two methods of asyncssh are what its own authentication handlers end with.
+    """
+    succeed = connection.send_userauth_success
+    assert hasattr(connection, "send_userauth_failure")
+
+    async def succeed_when_complete() -> None:
+        if is_complete():
+            await succeed()
+        else:
+            connection.send_userauth_failure(True)
+
+    connection.send_userauth_success = succeed_when_complete  # type: ignore[method-assign]
+
+
+def user_name_in_question(connection: asyncssh.SSHServerConnection) -> str:
+    """The name in the authentication request that is being answered."""
+    return str(connection._username)
+
+
+def ignore_stray_replies(connection: asyncssh.SSHServerConnection) -> None:
+    """Take no notice of a global reply that nothing waits for."""
+    handlers: Any = connection._packet_handlers
+    process = handlers[MSG_REQUEST_FAILURE]
+
+    def tolerant(conn: Any, packet_type: int, packet_id: int, packet: SSHPacket) -> None:
+        if conn._global_request_waiters:
+            process(conn, packet_type, packet_id, packet)
+
+    assert hasattr(connection, "_global_request_waiters")
+    replies = {MSG_REQUEST_SUCCESS: tolerant, MSG_REQUEST_FAILURE: tolerant}
+    connection._packet_handlers = {**handlers, **replies}
 
 
 def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:

@@ -17,17 +17,24 @@ import asyncssh
 
 from feedgate.errors import CouldNot
 from feedgate.files.deviations import Fidelity
+from feedgate.gateway.lifecycle import Credentials, Supervision, Unsupervised
+from feedgate.gateway.proxy_protocol import HeaderError, read_header
+from feedgate.identity.passwords import PasswordPool
+from feedgate.identity.refusals import Refusal, RefusalCause
 from feedgate.limits import (
+    AUTH_TRIES_MAX,
     CHANNEL_PACKET_BYTES,
     CHANNEL_WINDOW_BYTES,
     CONNECTIONS_MAX,
+    EXPIRY_WATCH_S,
     IDLE_TIMEOUT_S,
     KEEPALIVE_COUNT_MAX,
-    KEEPALIVE_INTERVAL_S,
     LOGIN_TIMEOUT_S,
     POLL_S,
     RECEIVE_BUFFER_BYTES,
     SFTP_CHANNELS_MAX,
+    SFTP_HANDLES_MAX,
+    UNRESPONSIVE_S,
 )
 from feedgate.sftp import fastpath
 from feedgate.sftp.connection import Login, SshServer, Surroundings
@@ -55,7 +62,8 @@ class SftpDoor:
     follows ``SSH-2.0-`` in the first line (AWS Transfer's is ``AWS_SFTP_1.2``). ``banner`` is the
     text shown before authentication. ``on_event`` sees each CLOSE, as the log does. ``handles_max``
     are those of all connections together, by default as many as descriptors allow. ``fast`` allows
-    the fast path where asyncssh is a version that it was tested with.
+    the fast path where asyncssh is a version that it was tested with. ``supervision`` counts for
+    the gateway as a whole; without it only the limits given here hold.
     """
 
     def __init__(
@@ -74,7 +82,11 @@ class SftpDoor:
         idle_timeout_s: float = IDLE_TIMEOUT_S,
         connections_max: int = CONNECTIONS_MAX,
         channels_max: int = SFTP_CHANNELS_MAX,
+        tries_max: int = AUTH_TRIES_MAX,
+        unresponsive_s: float = UNRESPONSIVE_S,
+        supervision: Supervision | None = None,
         handles_max: int | None = None,
+        connection_handles_max: int = SFTP_HANDLES_MAX,
         fast: bool = True,
         fidelity: Fidelity = Fidelity(),  # noqa: B008 - a value
         now: Callable[[], float] = time.time,
@@ -92,7 +104,12 @@ class SftpDoor:
         self._idle_timeout_s = idle_timeout_s
         self._connections_max = connections_max
         self._channels_max = channels_max
+        self._tries_max = tries_max
+        self._unresponsive_s = unresponsive_s
+        self._supervision = supervision if supervision is not None else Unsupervised()
+        self._passwords = PasswordPool()
         self._handles_max = handles_max
+        self._connection_handles_max = connection_handles_max
         self._wire: Callable[[ConnectionFactory], Wire] = PlainWire
         self._fast = fast
         self._fidelity = fidelity
@@ -128,14 +145,20 @@ class SftpDoor:
         if self._fast:
             buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
             self._wire = lambda factory: fastpath.FastWire(factory, buffer)
+        self._passwords.warm_up()
         self._surroundings = Surroundings(
             login=self._login,
+            supervision=self._supervision,
+            passwords=self._passwords,
             events=self._events,
             server_id=self._server_arn.rpartition("/")[2],
             banner=self._banner,
             signature_algorithms=frozenset(name.encode() for name in policy.user_key_algorithms),
             channels_max=self._channels_max,
+            tries_max=self._tries_max,
+            login_timeout_s=self._login_timeout_s,
             room=HandleRoom(self._handles_max or handles_that_fit(descriptors)),
+            handles_max=self._connection_handles_max,
             window_bytes=CHANNEL_WINDOW_BYTES,
             packet_bytes=CHANNEL_PACKET_BYTES,
             fast=self._fast,
@@ -172,13 +195,13 @@ class SftpDoor:
             compression_algs=None,
             signature_algs=list(policy.user_key_algorithms),
             public_key_auth=True,
-            password_auth=False,
+            password_auth=True,
             kbdint_auth=False,
             host_based_auth=False,
             gss_host=None,
             authorized_client_keys=None,
             login_timeout=self._login_timeout_s,
-            keepalive_interval=KEEPALIVE_INTERVAL_S,
+            keepalive_interval=self._unresponsive_s / KEEPALIVE_COUNT_MAX,
             keepalive_count_max=KEEPALIVE_COUNT_MAX,
             allow_pty=False,
             agent_forwarding=False,
@@ -218,36 +241,79 @@ class SftpDoor:
 
     # -- connections ----------------------------------------------------------------------------
 
-    def connect(self, sock: socket.socket) -> None:
-        """Take over an accepted, connected TCP socket. Never raises; a surplus one is closed."""
+    def connect(self, sock: socket.socket, number: int = 0, *, proxied: bool = False) -> None:
+        """Take over an accepted, connected TCP socket. Never raises; a surplus one is closed.
+
+        ``number`` is the supervisor's; a ``proxied`` one begins with a PROXY protocol header.
+        """
         if self._draining or len(self._servers) + len(self._accepting) >= self._connections_max:
-            self._reject(sock)
+            stopping = self._draining
+            self._reject(
+                sock,
+                number,
+                RefusalCause.STOPPING if stopping else RefusalCause.TOO_MANY_CONNECTIONS,
+            )
             return
-        task = asyncio.get_running_loop().create_task(self._connect(sock))
+        task = asyncio.get_running_loop().create_task(self._connect(sock, number, proxied))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
 
-    def _reject(self, sock: socket.socket) -> None:
-        reason = "the gateway is stopping" if self._draining else "too many connections"
-        try:
-            source_ip = sock.getpeername()[0]
-        except OSError:
-            source_ip = None
-        sock.close()
-        self._events.emit("CONNECTION_REJECTED", source_ip=source_ip, message=reason)
+    def end(self, number: int, cause: RefusalCause) -> None:
+        """Disconnect one connection, if it is still there."""
+        for server in tuple(self._servers):
+            if server.number == number:
+                server.end(cause)
 
-    async def _connect(self, sock: socket.socket) -> None:
+    def _reject(
+        self, sock: socket.socket, number: int, cause: RefusalCause, detail: str = ""
+    ) -> None:
+        try:
+            source_ip = str(sock.getpeername()[0])
+        except OSError:
+            source_ip = ""
+        sock.close()
+        self._events.emit(
+            "CONNECTION_REJECTED", source_ip=source_ip, cause=cause, message=detail or None
+        )
+        refusal = Refusal(cause, self._now(), source_ip=source_ip, detail=detail)
+        self._supervision.refused(refusal)
+        self._supervision.closed(number)
+
+    async def _connect(self, sock: socket.socket, number: int, proxied: bool) -> None:
         factory = self._tunnel.factory
         assert factory is not None, "the door is not started"
         try:
-            loop = asyncio.get_running_loop()
-            await loop.connect_accepted_socket(lambda: self._wire(factory), sock)
+            client = await self._behind_proxy(sock, number) if proxied else None
+        except (HeaderError, TimeoutError, OSError) as error:
+            self._reject(sock, number, RefusalCause.PROXY_HEADER, str(error) or "not in time")
+            return
+        if proxied and client is None:  # refused, and the supervisor has said why
+            sock.close()
+            self._supervision.closed(number)
+            return
+
+        def wire() -> Wire:
+            made = self._wire(factory)
+            made.number, made.peername = number, client
+            return made
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(wire, sock)
         except OSError as error:
             sock.close()  # the client was gone before we looked
+            self._supervision.closed(number)
             self._log.debug("a connection ended before it began", reason=str(error))
+
+    async def _behind_proxy(self, sock: socket.socket, number: int) -> tuple[str, int] | None:
+        """For whom a proxy opened the connection; None where he may not come in."""
+        sock.setblocking(False)
+        proxy = sock.getpeername()
+        client = await read_header(sock) or (str(proxy[0]), int(proxy[1]))
+        return client if await self._supervision.admit(number, client[0]) else None
 
     def _closed(self, server: SshServer) -> None:
         self._servers.discard(server)
+        self._supervision.closed(server.number)
         for task in (channel.task for channel in server.channels):
             if task is not None:
                 self._ending.add(task)
@@ -265,22 +331,24 @@ class SftpDoor:
             self._empty.set()
 
     async def _watch_idle(self) -> None:
-        """AWS Transfer ends connections that were idle for 1,800 s."""
+        """AWS Transfer ends connections that were idle for 1,800 s; expired ones end here, too."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(min(self._idle_timeout_s / 4, 30))
-            idle_since = loop.time() - self._idle_timeout_s
+            await asyncio.sleep(min(self._idle_timeout_s / 4, EXPIRY_WATCH_S))
+            idle_since, now = loop.time() - self._idle_timeout_s, self._now()
             for server in tuple(self._servers):
-                if server.identity is not None and server.active_at < idle_since:
+                if server.identity is None:
+                    continue
+                if server.active_at < idle_since:
                     server.disconnect("idle for too long")
+                elif server.identity.valid_until <= now:
+                    server.disconnect("access was withdrawn")
 
-    def recheck(self, still_valid: Callable[[str, str], bool]) -> None:
-        """End the sessions for which ``still_valid(user_name, fingerprint)`` is False."""
+    def recheck(self, still_valid: Callable[[Credentials], bool]) -> None:
+        """End the sessions for which ``still_valid`` is False."""
         for server in tuple(self._servers):
-            identity = server.identity
-            if identity is None:
-                continue
-            if not still_valid(identity.user.user_name, identity.fingerprint):
+            credentials = server.credentials
+            if credentials is not None and not still_valid(credentials):
                 server.disconnect("access was withdrawn")
 
     # -- the end --------------------------------------------------------------------------------
@@ -303,6 +371,7 @@ class SftpDoor:
             server.disconnect("the gateway is stopping")
         for watch in self._watches:
             watch.cancel()
+        self._passwords.close()
         self._look_whether_empty()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), _END_S)

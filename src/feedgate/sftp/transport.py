@@ -69,6 +69,8 @@ class GatheringTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == WIRE:
             return self._wire
+        if name == "peername" and self._wire.peername is not None:
+            return self._wire.peername
         return self._transport.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -126,6 +128,8 @@ class Wire(asyncio.BaseProtocol):
     def __init__(self, factory: ConnectionFactory) -> None:
         self.connection = factory("", 0)
         self.authenticated = False
+        self.number = 0  # by which the supervisor knows this connection
+        self.peername: tuple[str, int] | None = None  # where a proxy told us of another
         self._transport: GatheringTransport | None = None
         self._preauth_bytes = 0
         self._writable: asyncio.Event | None = None

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
 from feedgate import limits
+from feedgate.stack.access_tags import access_tag_faults
+from feedgate.stack.limit_tags import limit_tag_faults
 from feedgate.stack.node import Node
 from feedgate.stack.properties import OWN_SECURITY_POLICIES
 from feedgate.stack.resources import Bucket, HomeDirectoryMapping, Server, User
@@ -35,6 +37,7 @@ def build_server(nodes: Sequence[Node]) -> Server | None:
     if details and option not in ("DEFAULT", "ENABLE_NO_OP"):
         details.fault(f"`SetStatOption` is `{option}`: no such option", "SetStatOption")
     _check_security_policy(node)
+    tags = _access_tags(node, of_user=False)
     return Server(
         logical_id=node.logical_id,
         server_id=node.attribute("ServerId"),
@@ -45,7 +48,7 @@ def build_server(nodes: Sequence[Node]) -> Server | None:
         logging_role_arn=node.text("LoggingRole"),
         pre_authentication_login_banner=node.text("PreAuthenticationLoginBanner"),
         set_stat_option=cast("Literal['DEFAULT', 'ENABLE_NO_OP']", option),
-        tags=node.tags(),
+        tags=tags,
         source=node.source,
     )
 
@@ -113,7 +116,7 @@ def _user(node: Node, server: Server | None) -> User | None:
     keys = _public_keys(node)
     mappings = _mappings(node)
     kind = node.text("HomeDirectoryType", "PATH")
-    tags = node.tags()
+    tags = _access_tags(node, of_user=True)
     if name is None or role is None:
         return None
     return User(
@@ -129,6 +132,15 @@ def _user(node: Node, server: Server | None) -> User | None:
         tags=tags,
         source=node.source,
     )
+
+
+def _access_tags(node: Node, *, of_user: bool) -> dict[str, str]:
+    tags = node.tags()
+    for message in access_tag_faults(tags, of_user=of_user):
+        node.fault(message, "Tags", hint="networks in CIDR notation, separated by spaces")
+    for message in limit_tag_faults(tags, of_user=of_user):
+        node.fault(message, "Tags")
+    return tags
 
 
 def _session_policy(node: Node) -> str | None:
