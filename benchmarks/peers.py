@@ -207,6 +207,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 AllowTcpForwarding no
 Ciphers {CIPHER}
+MaxStartups 1000
 Subsystem sftp internal-sftp
 ForceCommand internal-sftp -d {self.folder / "data"}
 """
@@ -245,6 +246,7 @@ class Feedgate(Peer):
 
     name = "feedgate"
     at_rest = "encrypted, recorded, synced before CLOSE is answered"
+    more_options: tuple[str, ...] = ()  # of `feedgate up`
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -262,6 +264,7 @@ class Feedgate(Peer):
             [
                 *(*self.command(), "up", str(self.stack), "--data", str(self.data)),
                 *("--listen", "127.0.0.1:0", "--ready-file", str(self.ready_file)),
+                *self.more_options,
             ]
         )
         deadline = time.monotonic() + START_TIMEOUT_S
