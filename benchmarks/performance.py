@@ -30,11 +30,11 @@ BENCHMARKS = (
 
 HEAD = """# Performance
 
-Written by `benchmarks/performance.py` on {date}, on {machine}. Each block is what one script printed:
-feedgate and its peers side by side in one run, medians, with the bound that the project sets itself
-beside each figure, held or missed. How they measure: [benchmarks/README.md](../benchmarks/README.md).
-feedgate encrypts, records and syncs every file before it acknowledges it; the peers keep plain files
-and sync nothing.
+Written by `benchmarks/performance.py` on {date}, on {machine}.
+Each block is what one script printed: feedgate and its peers side by side in one run, medians, with
+the bound that the project sets itself beside each figure, held or missed. How they measure:
+[benchmarks/README.md](../benchmarks/README.md). feedgate encrypts, records and syncs every file
+before it acknowledges it; the peers keep plain files and sync nothing.
 """
 
 
