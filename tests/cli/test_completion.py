@@ -22,13 +22,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def offered(shell: str, words: str, environment: dict[str, str]) -> set[str]:
     """What completion offers for the last of the words, as the shell's own script asks."""
+    *before, last = words.split()
     done = subprocess.run(
         ["feedgate"],
         env={
             **environment,
             "_FEEDGATE_COMPLETE": f"{shell}_complete",
             "COMP_WORDS": words,
-            "COMP_CWORD": words.rsplit(maxsplit=1)[-1]
+            "COMP_CWORD": last if shell == "fish" else str(len(before)),
             if shell == "fish"
             else str(len(words.split()) - 1),
         },
