@@ -30,8 +30,6 @@ def offered(shell: str, words: str, environment: dict[str, str]) -> set[str]:
             "_FEEDGATE_COMPLETE": f"{shell}_complete",
             "COMP_WORDS": words,
             "COMP_CWORD": last if shell == "fish" else str(len(before)),
-            if shell == "fish"
-            else str(len(words.split()) - 1),
         },
         capture_output=True,
         text=True,
