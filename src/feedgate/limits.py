@@ -97,7 +97,13 @@ INLINE_OBJECT_BYTES_MAX: Final = 64 * 1024  # ciphertext that lies in the index 
 OBJECT_KEY_BYTES_MAX: Final = 1_024  # S3
 LIST_KEYS_MAX: Final = 1_000  # S3 ListObjectsV2 page
 PART_BUFFER_BYTES: Final = 4 * 64 * 1024  # of ciphertext, per upload; more is not faster (measured)
-EXTENTS_MAX: Final = 1_024  # of one object; more scattered writes are refused
+EXTENTS_MAX: Final = 1_024  # of one object; with more it is written anew, in order, at CLOSE
+EXTENTS_OPEN_MAX: Final = 65_536  # while it is being written; more scattered writes are refused
+PARTS_MAX: Final = 64  # of one object; with more it is written anew as one
+DEAD_BYTES_MAX: Final = 64 * 1024 * 1024  # beyond the object's size; the same
+PARTIAL_S: Final = 24 * 3_600  # what a lost connection left of an upload waits for its resume
+PARTIAL_GRAIN_BYTES: Final = 32 * 1024  # a partial is told in these, and never to its last byte
+PARTIALS_OF_KEY_MAX: Final = 8  # of one user and key that are looked at
 HOLE_BYTES_MAX: Final = 64 * 1024 * 1024  # of one object, never written; SHA-256 covers them
 HELD_PIECE_OVERHEAD_BYTES: Final = 256  # what a piece out of order costs beside its bytes
 EARLY_SYNC_BYTES: Final = 32 * 1024 * 1024  # an upload is synced in the background this often
@@ -144,13 +150,13 @@ POLICY_CHARS_MAX: Final = {  # IAM quotas, white space not counted; S3 and KMS: 
 }
 
 # -- the gateway --------------------------------------------------------------------------------
+WORKERS_MAX_DEFAULT: Final = 4  # or the number of cores; `--workers` may say more
 GRACE_S: Final = 30  # what SIGTERM gives open transfers
 POLL_S: Final = 1.0  # tables are polled this often; wake-ups are hints
 ACCEPT_BACKLOG: Final = 512
 START_TIMEOUT_S: Final = 30  # children ready, or the gateway did not start
 RESTART_DELAY_S: Final = 0.2  # before a child that died is started again
 HOUSEKEEPING_S: Final = 2  # garbage; two index look-ups when there is none
-WORKERS_MAX_DEFAULT: Final = 4  # or the number of cores; `--workers` may say more
 QUERY_REQUEST_BYTES_MAX: Final = 1024 * 1024
 QUERY_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 QUERY_TIMEOUT_S: Final = 60

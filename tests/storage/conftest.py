@@ -82,7 +82,18 @@ class Place:
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    """A fresh data folder with a bucket; in memory where there is such a place, for speed."""
+    """A fresh data folder with a bucket."""
+    yield from _places()
+
+
+@pytest.fixture(scope="module")
+def long_lived() -> Iterator[Place]:
+    """A data folder for many examples."""
+    yield from _places()
+
+
+def _places() -> Iterator[Place]:
+    """One data folder; in memory where there is such a place, for speed."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         made = Place(Path(folder))

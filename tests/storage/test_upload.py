@@ -161,7 +161,7 @@ def test_overwrite_of_what_is_sealed_counts(place: Any) -> None:
 
 def test_too_scattered_is_refused(place: Any, monkeypatch: Any) -> None:
     """More extents than the bound make the upload fail by name, and nothing stays visible."""
-    monkeypatch.setattr(limits, "EXTENTS_MAX", 20)
+    monkeypatch.setattr(limits, "EXTENTS_OPEN_MAX", 20)
     upload = place.bucket.begin_upload("k", owner="session")
     for number in range(30):
         upload.write(100_000 * number, [b"x"])

@@ -83,7 +83,8 @@ class Upload(Protocol):
     """One object being written. Called from one thread at a time, not always the same one."""
 
     object_id: str
-    size: int  # the highest byte written so far + 1
+    size: int  # the highest byte written so far + 1, or what truncation made of it
+    metadata: dict[str, str]  # what the object will have; may be changed until ``finish``
 
     def write(self, offset: int, pieces: Sequence[Buffer]) -> None:
         """Write ``pieces`` one after another from ``offset``.
@@ -93,8 +94,24 @@ class Upload(Protocol):
         """
         ...
 
+    def truncate(self, size: int) -> None:
+        """Cut to ``size`` bytes, or extend with zeros. Raises as ``write``."""
+        ...
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """What was written so far, over the object that is changed; short only at the end."""
+        ...
+
     def finish(self) -> StagedObject:
         """Seal and make durable (fdatasync of part, fsync of its directory); may block long."""
+        ...
+
+    def keep(self) -> int:
+        """The session is lost: keep what the upload's user may resume, and end it.
+
+        Returns how many bytes a resume begins with; 0 when there is nothing to keep, and then it is
+        an ``abort``. Never raises.
+        """
         ...
 
     def abort(self) -> None:
@@ -143,9 +160,47 @@ class Bucket(Protocol):
         ...
 
     def begin_upload(
-        self, key: str, *, owner: str, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        *,
+        owner: str,
+        metadata: Mapping[str, str] | None = None,
+        user: str = "",
+        over: ObjectReader | None = None,
     ) -> Upload:
-        """Start an object. ``owner`` names the session that holds the lease. Raises ``NoSpace``."""
+        """Start an object. ``owner`` names the session that holds the lease. Raises ``NoSpace``.
+
+        ``user``: who may resume it when the session is lost; nobody where that is empty. ``over``:
+        the open object whose bytes it begins with; the upload closes it.
+        """
+        ...
+
+    def partial_size(self, key: str, user: str) -> int | None:
+        """How much ``user`` may resume from at ``key``; None where there is nothing.
+
+        After a crash the first look reads what it left, and may block long.
+        """
+        ...
+
+    def resume_upload(self, key: str, *, owner: str, user: str) -> Upload | None:
+        """Take over what ``user`` may resume; None where there is nothing any more."""
+        ...
+
+    def drop_partials(self, key: str, user: str) -> int:
+        """Forget what ``user`` might resume at ``key``; how many there were."""
+        ...
+
+    def partial_bytes(self, user: str) -> int:
+        """How many bytes of this bucket are kept for ``user`` to resume."""
+        ...
+
+    def set_metadata(
+        self, tx: Transaction, key: str, changes: Mapping[str, str | None]
+    ) -> ObjectInfo | None:
+        """Set or remove (None) user metadata of the current version; None where there is none.
+
+        Version, bytes and last-modified time stay.
+        """
         ...
 
     def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:

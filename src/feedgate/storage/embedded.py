@@ -15,17 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feedgate import limits
 from feedgate.database import Database, Transaction
 from feedgate.errors import CouldNot, Integrity, NotFound
 from feedgate.kms.envelope import KmsKey
-from feedgate.storage import index
-from feedgate.storage.bucket import Bucket, Listing, ObjectInfo, StagedObject
+from feedgate.storage import index, resume
+from feedgate.storage.bucket import Bucket, Listing, ObjectInfo, ObjectReader, StagedObject
 from feedgate.storage.index import MIGRATIONS, VersionRow
 from feedgate.storage.partfiles import PartFiles, SpaceFloor
 from feedgate.storage.reader import EmbeddedReader, open_version
-from feedgate.storage.upload import EmbeddedUpload, Surroundings
+from feedgate.storage.surroundings import Surroundings
+from feedgate.storage.upload import EmbeddedUpload
 
 __all__ = ["MIGRATIONS", "EmbeddedBucket"]
+
 
 
 class EmbeddedBucket:
@@ -48,6 +51,7 @@ class EmbeddedBucket:
         bucket_key_enabled: bool,
         kms_key: Callable[[str], KmsKey] | None = None,
         space_floor_bytes: int | None = None,
+        partial_s: int = limits.PARTIAL_S,
         crash_at: Callable[[str], None] = lambda _point: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -63,6 +67,7 @@ class EmbeddedBucket:
             bucket_key_enabled=bucket_key_enabled,
             now_ms=now_ms,
             crash_at=crash_at,
+            partial_s=partial_s,
         )
 
     # -- reading -------------------------------------------------------------------------------
@@ -137,12 +142,10 @@ class EmbeddedBucket:
         return None
 
     def _data_key(self, row: VersionRow) -> bytes:
-        store = self._store
         arn = row.info.kms_key_arn
         assert arn is not None
-        kms = store.kms if arn == store.kms.arn else store.kms_key(arn)
-        context = store.context(row.info.key, bucket_key=row.bucket_key)
-        return kms.decrypt(row.wrapped_key, context)
+        key = row.info.key
+        return self._store.data_key(arn, row.wrapped_key, key, bucket_key=row.bucket_key)
 
     def _no_other_kms_key(self, arn: str) -> KmsKey:
         raise CouldNot(f"an object in `{self.name}` is under another KMS key, `{arn}`")
@@ -150,9 +153,18 @@ class EmbeddedBucket:
     # -- writing -------------------------------------------------------------------------------
 
     def begin_upload(
-        self, key: str, *, owner: str, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        *,
+        owner: str,
+        metadata: Mapping[str, str] | None = None,
+        user: str = "",
+        over: ObjectReader | None = None,
     ) -> EmbeddedUpload:
         """Start an object. ``owner`` names the session that holds the lease.
+
+        ``user`` may resume it when the session is lost; what changes an object (``over``) is not
+        kept for that: the client would take the object for what it had sent.
 
         Raises:
             NoSpace: free space is below the floor.
@@ -165,7 +177,75 @@ class EmbeddedBucket:
             object_id=os.urandom(16).hex(),
             owner=owner,
             metadata=metadata or {},
+            user=user if over is None else "",
+            over=over,
         )
+
+    def partial_size(self, key: str, user: str) -> int | None:
+        """How much ``user`` may resume from at ``key``; None where there is nothing.
+
+        Raises:
+            Integrity: the row or what it names was changed.
+        """
+        if index.key_bytes_if_any(key) is None:
+            return None
+        partial = resume.find_partial(self._store, key, user)
+        return partial.size if partial is not None else None
+
+    def resume_upload(self, key: str, *, owner: str, user: str) -> EmbeddedUpload | None:
+        """Take over what ``user`` may resume; None where there is nothing any more.
+
+        Raises:
+            CouldNot: another session was faster.
+            NoSpace: free space is below the floor.
+            Integrity: the row or what it names was changed.
+        """
+        self._store.space.check()
+        resumed = resume.resume(self._store, key, user, owner)
+        if resumed is None:
+            return None
+        return EmbeddedUpload(
+            self._store,
+            key,
+            object_id=resumed.partial.object_id,
+            owner=owner,
+            metadata={},
+            user=user,
+            resumed=resumed,
+        )
+
+    def drop_partials(self, key: str, user: str) -> int:
+        """Forget what ``user`` might resume at ``key``; how many there were."""
+        name = index.key_bytes_if_any(key)
+        return resume.drop_partials(self._store, key, user) if name else 0
+
+    def partial_bytes(self, user: str) -> int:
+        """How many bytes of this bucket are kept for ``user`` to resume."""
+        return resume.partial_bytes(self._store, user)
+
+    def set_metadata(
+        self, tx: Transaction, key: str, changes: Mapping[str, str | None]
+    ) -> ObjectInfo | None:
+        """Set or remove (None) user metadata of the current version; None where there is none.
+
+        The row is sealed anew, with everything else that says what the object is.
+
+        Raises:
+            Integrity: the row does not verify.
+        """
+        name = index.key_bytes_if_any(key)
+        row = index.current_row(tx.execute, self.name, name) if name else None
+        if row is None:
+            return None
+        data_key = self._data_key(row)
+        if not hmac.compare_digest(index.row_seal(data_key, row.info, row.layout), row.seal):
+            raise Integrity(f"the index row of `{key}` in `{self.name}` does not verify")
+        wanted = {**row.info.metadata, **changes}
+        metadata = {name: value for name, value in wanted.items() if value is not None}
+        changed = replace(row, info=replace(row.info, metadata=metadata))
+        changed = replace(changed, seal=index.row_seal(data_key, changed.info, changed.layout))
+        index.rewrite_metadata(tx, changed)
+        return changed.info
 
     def publish(self, tx: Transaction, staged: StagedObject) -> ObjectInfo:
         """Make a staged object the key's current version inside the caller's transaction.

@@ -36,9 +36,10 @@ class ExtentMap:
 
     __slots__ = ("_extents", "sequential")
 
-    def __init__(self) -> None:
-        self._extents: list[Extent] = []
-        self.sequential = True
+    def __init__(self, extents: Sequence[Extent] = ()) -> None:
+        """``extents`` came out of another map, so they are in order; then nothing is sequential."""
+        self._extents = list(extents)
+        self.sequential = not extents
 
     def __len__(self) -> int:
         return len(self._extents)
@@ -59,6 +60,49 @@ class ExtentMap:
             self._clear(offset, offset + length)
         at = bisect_right(extents, offset, key=lambda extent: extent.offset)
         extents.insert(at, Extent(offset, length, part, part_offset))
+
+    def cut(self, size: int) -> None:
+        """Forget what lies at ``size`` and beyond."""
+        if self._extents and self._extents[-1].end > size:
+            self.sequential = False
+            self._clear(size, self._extents[-1].end)
+
+    def between(self, begin: int, end: int) -> Iterator[Extent]:
+        """The extents that lie, in part at least, in [begin, end)."""
+        at = bisect_right(self._extents, begin, key=lambda extent: extent.end)
+        while at < len(self._extents) and self._extents[at].offset < end:
+            yield self._extents[at]
+            at += 1
+
+    def overlaps(self, begin: int, end: int) -> bool:
+        """Whether any extent lies, in part at least, in [begin, end)."""
+        return self.reaches(begin) and any(True for _ in self.between(begin, end))
+
+    @property
+    def end(self) -> int:
+        """The offset after the last byte."""
+        return self._extents[-1].end if self._extents else 0
+
+    def reaches(self, size: int) -> bool:
+        """Whether anything lies beyond the first ``size`` bytes."""
+        return self.end > size
+
+    def below(self, size: int) -> tuple[Extent, ...]:
+        """What lies in the first ``size`` bytes."""
+        return tuple(
+            Extent(e.offset, min(e.end, size) - e.offset, e.part, e.part_offset)
+            for e in self._extents
+            if e.offset < size
+        )
+
+    def contiguous(self) -> int:
+        """How many bytes from the object's first are there without a gap."""
+        end = 0
+        for extent in self._extents:
+            if extent.offset != end:
+                break
+            end = extent.end
+        return end
 
     def _clear(self, begin: int, end: int) -> None:
         """Take [begin, end) away from what is there."""

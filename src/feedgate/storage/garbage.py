@@ -14,6 +14,7 @@ from pathlib import Path
 from feedgate import limits
 from feedgate.database import Database, Transaction
 from feedgate.storage.partfiles import PartFiles, disk_error
+from feedgate.storage.partial import unfinished
 
 __all__ = ["Wanted", "collect", "recover", "release"]
 
@@ -42,26 +43,17 @@ def collect(
 
 
 def recover(database: Database) -> int:
-    """Expire every upload's lease: at the start of a gateway, no owner is alive. Returns how many.
+    """At the start of a gateway no owner of an upload is alive. Returns how many uploads had one.
 
-    The caller holds ``gateway.lock``.
+    What its user may resume is kept for a while, the rest is given up. The caller holds
+    ``gateway.lock``.
     """
-
-    def expire(tx: Transaction) -> int:
-        tx.execute("UPDATE upload SET condemned = 1 WHERE condemned = 0")
-        return tx.changes()
-
-    return database.write_now(expire)
+    return database.write_now(unfinished)
 
 
 def release(database: Database, owner: str) -> int:
-    """Expire the leases of one owner, whose process is known to be dead. Returns how many."""
-
-    def expire(tx: Transaction) -> int:
-        tx.execute("UPDATE upload SET condemned = 1 WHERE owner = ? AND condemned = 0", (owner,))
-        return tx.changes()
-
-    return database.write_now(expire)
+    """As ``recover``, for one owner, whose process is known to be dead. Returns how many."""
+    return database.write_now(lambda tx: unfinished(tx, owner))
 
 
 def _collect_uploads(database: Database, files: PartFiles, now_ms: int) -> int:

@@ -35,6 +35,7 @@ __all__ = [
     "keys_below",
     "list_page",
     "rekey_version",
+    "rewrite_metadata",
     "row_seal",
     "supersede",
     "version_row",
@@ -82,6 +83,19 @@ MIGRATIONS = (
             bucket_key INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX upload_owner ON upload(owner);
+        """,
+    ),
+    # what a lost session left of an upload waits for its user (``storage.partial``)
+    Migration(
+        "storage",
+        2,
+        """
+        ALTER TABLE upload ADD COLUMN user TEXT NOT NULL DEFAULT '';
+        ALTER TABLE upload ADD COLUMN began_ms INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE upload ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE upload ADD COLUMN state TEXT NOT NULL DEFAULT '';
+        ALTER TABLE upload ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+        CREATE INDEX upload_user ON upload(user, bucket, key);
         """,
     ),
 )
@@ -295,6 +309,14 @@ def rekey_version(tx: Transaction, row: VersionRow) -> None:
             row.seal,
             row.row_id,
         ),
+    )
+
+
+def rewrite_metadata(tx: Transaction, row: VersionRow) -> None:
+    """Write back a row whose user metadata and seal changed."""
+    tx.execute(
+        "UPDATE object_version SET metadata = ?, seal = ? WHERE id = ?",
+        (_canonical(row.info.metadata), row.seal, row.row_id),
     )
 
 

@@ -9,19 +9,39 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from feedgate import limits
-from feedgate.errors import CouldNot, NoSpace
+from feedgate.errors import CouldNot, FeedgateError, NoSpace
 
-__all__ = ["PartFiles", "SpaceFloor", "disk_error"]
+__all__ = ["FirstError", "PartFiles", "SpaceFloor", "disk_error"]
 
 
 def disk_error(error: OSError, what: str) -> CouldNot:
     """Our error for the operating system's: ``NoSpace`` where the disk or a quota is full."""
     kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else CouldNot
     return kind(f"could not {what}: {os.strerror(error.errno or 0)}")
+
+
+class FirstError:
+    """Tells ``fail`` of an upload's first error, the operating system's as one of ours."""
+
+    __slots__ = ("_fail",)
+
+    def __init__(self, fail: Callable[[FeedgateError], None]) -> None:
+        self._fail = fail
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, FeedgateError):
+            self._fail(error)
+        elif isinstance(error, OSError):
+            failed = disk_error(error, "write the object")
+            self._fail(failed)
+            raise failed from error
 
 
 class PartFiles:

@@ -39,6 +39,7 @@ __all__ = [
     "plaintext_bytes",
     "seal",
     "unseal",
+    "whole_segments",
 ]
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -91,22 +92,45 @@ def unseal(data_key: bytes, associated: bytes, ciphertext: bytes) -> bytes:
         raise _damaged(associated) from None
 
 
+def whole_segments(
+    data_key: bytes, associated: bytes, size: int, read_at: Callable[[int, int], bytes]
+) -> int:
+    """How many segments of a part whose writer died verify, from its first; reads them all.
+
+    ``size`` is what there is of the ciphertext. The last segment of a finished part is not counted:
+    in a part that was cut it could not be told from a forged end.
+    """
+    header = read_at(0, _HEADER_BYTES)
+    if len(header) != _HEADER_BYTES or header[0] != _HEADER_BYTES:
+        return 0
+    cipher = _cipher(data_key, header, associated)
+    for index in range(size // _SEGMENT_BYTES):
+        begin = index * _SEGMENT_BYTES if index else _HEADER_BYTES
+        try:
+            ciphertext = read_at(begin, (index + 1) * _SEGMENT_BYTES - begin)
+            cipher.decrypt(_nonce(header, index, last=False), ciphertext, None)
+        except InvalidTag:
+            return index
+    return size // _SEGMENT_BYTES
+
+
 class PartWriter:
     """Encrypts a stream into a part.
 
     ``write_out`` receives views of one reused buffer and must be done with them when it returns.
-    Used from one thread at a time. After an error the part is lost.
+    Used from one thread at a time. After an error the part is lost. ``kept`` are the plaintext
+    bytes, less than a segment's, that are not sealed yet.
     """
 
     __slots__ = (
         "_cipher",
         "_header",
         "_index",
-        "_kept",
         "_out",
         "_used",
         "_view",
         "_write",
+        "kept",
         "size",
     )
 
@@ -118,7 +142,7 @@ class PartWriter:
         self._cipher = _cipher(data_key, self._header, associated)
         self._write = write_out
         self._index = 0
-        self._kept = bytearray()  # at most one segment's plaintext, not yet sealed
+        self.kept = bytearray()
         self._out = bytearray(limits.PART_BUFFER_BYTES)
         self._view = memoryview(self._out)
         self._out[:_HEADER_BYTES] = self._header
@@ -126,7 +150,7 @@ class PartWriter:
 
     def write(self, pieces: Sequence[_Buffer]) -> None:
         """Take the pieces one after another; they may be reused afterwards."""
-        kept = self._kept
+        kept = self.kept
         room = self._capacity() - len(kept)
         for piece in pieces:
             length = len(piece)
@@ -153,9 +177,15 @@ class PartWriter:
 
     def finish(self) -> None:
         """Seal what was kept back as the last segment and write everything out."""
-        self._seal(self._kept, last=True)
+        self._seal(self.kept, last=True)
         self._flush()
         self._view.release()
+
+    def write_out_sealed(self) -> int:
+        """Write out what is sealed so far, so that it can be read back; its size in bytes."""
+        if self._index:
+            self._flush()
+        return self._index * _SEGMENT_BYTES
 
     def _capacity(self) -> int:
         return _PLAIN_BYTES if self._index else _PLAIN_BYTES - _HEADER_BYTES
@@ -180,9 +210,20 @@ class PartReader:
 
     ``size`` is the plaintext's. Verifies the last segment when made, so a cut part is noticed.
     Thread-safe if ``read_at`` is. Raises ``Integrity`` where the bytes do not verify.
+
+    ``cut``: the part is still being written, or its writer died, so none of the whole segments that
+    ``ciphertext_size`` counts is its last one. Whoever knows no better must not say so.
     """
 
-    __slots__ = ("_associated", "_cached", "_cipher", "_header", "_read_at", "_segments", "size")
+    __slots__ = (
+        "_associated",
+        "_cached",
+        "_cipher",
+        "_header",
+        "_last",
+        "_read_at",
+        "size",
+    )
 
     def __init__(
         self,
@@ -190,10 +231,17 @@ class PartReader:
         associated: bytes,
         ciphertext_size: int,
         read_at: Callable[[int, int], bytes],
+        *,
+        cut: bool = False,
     ) -> None:
-        self.size = plaintext_bytes(ciphertext_size)
+        if cut:
+            segments = ciphertext_size // _SEGMENT_BYTES
+            self.size = max(0, segments * _PLAIN_BYTES - _HEADER_BYTES)
+        else:
+            self.size = plaintext_bytes(ciphertext_size)
+            segments = _segments(self.size)
         self._associated = associated
-        self._segments = _segments(self.size)
+        self._last = -1 if cut else segments - 1  # the segment sealed as the last
         self._read_at = read_at
         self._header = read_at(0, _HEADER_BYTES)
         if len(self._header) != _HEADER_BYTES or self._header[0] != _HEADER_BYTES:
@@ -201,7 +249,8 @@ class PartReader:
         self._cipher = _cipher(data_key, self._header, associated)
         # the segment decrypted last: sequential reads of any size decrypt each segment once
         self._cached: tuple[int, bytes] = (-1, b"")
-        self._read(self._segments - 1, self._segments - 1)
+        if segments:
+            self._read(segments - 1, segments - 1)
 
     def pread(self, offset: int, length: int) -> bytes:
         """Plaintext at ``offset``; short only at the end."""
@@ -230,12 +279,14 @@ class PartReader:
             if first > last:
                 return plaintexts
         begin = first * _SEGMENT_BYTES if first else _HEADER_BYTES
-        end = min((last + 1) * _SEGMENT_BYTES, ciphertext_bytes(self.size))
+        end = (last + 1) * _SEGMENT_BYTES
+        if last == self._last:
+            end = ciphertext_bytes(self.size)
         ciphertext = memoryview(self._read_at(begin, end - begin))
         at = 0
         for index in range(first, last + 1):
             length = _SEGMENT_BYTES if index else _SEGMENT_BYTES - _HEADER_BYTES
-            nonce = _nonce(self._header, index, last=index == self._segments - 1)
+            nonce = _nonce(self._header, index, last=index == self._last)
             try:
                 plaintext = self._cipher.decrypt(nonce, ciphertext[at : at + length], None)
             except InvalidTag:

@@ -22,9 +22,12 @@ __all__ = ["EmbeddedReader", "PartsReader", "open_version", "part_reader"]
 
 
 def part_reader(
-    fd: int, data_key: bytes, object_id: str, number: int, size: int
+    fd: int, data_key: bytes, object_id: str, number: int, size: int, *, cut: bool = False
 ) -> parts.PartReader:
-    """A reader of one part through its file. ``size`` is the ciphertext's. Raises ``Integrity``."""
+    """A reader of one part through its file. ``size`` is the ciphertext's. Raises ``Integrity``.
+
+    ``cut``: as for ``PartReader``.
+    """
 
     def read_at(offset: int, length: int) -> bytes:
         try:
@@ -32,7 +35,8 @@ def part_reader(
         except OSError as error:
             raise disk_error(error, f"read a part of the object `{object_id}`") from error
 
-    return parts.PartReader(data_key, parts.associated_data(object_id, number), size, read_at)
+    associated = parts.associated_data(object_id, number)
+    return parts.PartReader(data_key, associated, size, read_at, cut=cut)
 
 
 class PartsReader:

@@ -7,6 +7,10 @@ Invariants:
 - From then on there is a row in ``upload`` (owner, lease, wrapped data key) before there is a file.
 - Bytes are appended to the one open part, whatever their offset; the extents say where they belong.
   So nothing sealed is ever sealed again. The window in memory makes nearly every upload sequential.
+- An upload may change an object: it lies beneath what is written, and is copied where it shows when
+  the upload is finished, into a part of the new object. Nothing is ever shared between objects.
+- An upload that a user may resume has a state in its row that holds for whatever a crash leaves of
+  the open part (``partial``): it is written before the order of the bytes is broken.
 - What all uploads of a process hold for reordering is bounded: above ``UPLOADS_HELD_BYTES_MAX`` an
   upload that holds more than its share appends what it holds, as if its own window were full.
 - The first error is final: a part that failed half-way cannot be trusted to continue.
@@ -16,149 +20,38 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from feedgate import limits
-from feedgate.database import Database, Transaction
-from feedgate.errors import CouldNot, FeedgateError, Unsupported
-from feedgate.kms.envelope import DataKey, KmsKey, s3_encryption_context
+from feedgate.errors import FeedgateError, Unsupported
+from feedgate.kms.envelope import DataKey
 from feedgate.storage import parts
-from feedgate.storage.bucket import Buffer, ObjectInfo, StagedObject
-from feedgate.storage.extents import ExtentMap, hole_bytes
+from feedgate.storage.bucket import Buffer, ObjectInfo, ObjectReader, StagedObject
+from feedgate.storage.extents import Extent, ExtentMap
 from feedgate.storage.index import Layout, VersionRow, etag_of, key_bytes, row_seal
-from feedgate.storage.partfiles import PartFiles, SpaceFloor, disk_error
-from feedgate.storage.reader import PartsReader, part_reader
+from feedgate.storage.layers import Beneath, canvas, hole_bytes, overlay, wants_rewrite
+from feedgate.storage.openpart import OpenPart
+from feedgate.storage.partfiles import FirstError
+from feedgate.storage.partial import PartialState
+from feedgate.storage.resume import Resumed, told_bytes
+from feedgate.storage.surroundings import Surroundings
+from feedgate.storage.uploadrow import UploadRow
 from feedgate.storage.window import Window
+from feedgate.storage.window import held as _held
 
-__all__ = ["EmbeddedUpload", "Surroundings"]
+__all__ = ["EmbeddedUpload"]
 
+_WINDOW: Final = limits.REORDER_WINDOW_BYTES
 _INLINE_BYTES: Final = limits.INLINE_OBJECT_BYTES_MAX - parts.OVERHEAD_BYTES
-_PART: Final = 1  # an upload has one part; what is appended to an object later begins another
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a bucket's uploads and readers work with."""
-
-    bucket: str
-    arn: str
-    database: Database
-    files: PartFiles
-    space: SpaceFloor
-    kms: KmsKey  # new objects are under this one
-    kms_key: Callable[[str], KmsKey]  # by ARN, for objects that are under another
-    bucket_key_enabled: bool
-    now_ms: Callable[[], int]
-    crash_at: Callable[[str], None]
-
-    def context(self, key: str, *, bucket_key: bool | None = None) -> dict[str, str]:
-        """The encryption context of an object's data key."""
-        enabled = self.bucket_key_enabled if bucket_key is None else bucket_key
-        return s3_encryption_context(self.arn, key, bucket_key_enabled=enabled)
-
-
-class _Held:
-    """What the uploads of this process hold in their windows, in bytes of cost."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    @property
-    def is_full(self) -> bool:
-        return self._bytes > limits.UPLOADS_HELD_BYTES_MAX
-
-    def change(self, by: int) -> None:
-        with self._lock:
-            self._bytes += by
-
-
-_held = _Held()
-
-
-class _Sync:
-    """fdatasync in the background, so that little is left to do at CLOSE; one at a time a file."""
-
-    _pool: ThreadPoolExecutor | None = None
-    _pool_start = threading.Lock()
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._running: Future[None] | None = None
-
-    def early(self) -> None:
-        """Start one unless one is running. Raises what the last one raised."""
-        if self._running is not None:
-            if not self._running.done():
-                return
-            self._running.result()
-        with self._pool_start:
-            if _Sync._pool is None:
-                _Sync._pool = ThreadPoolExecutor(limits.SYNC_THREADS, "feedgate-sync")
-        self._running = _Sync._pool.submit(os.fdatasync, self._fd)
-
-    def wait(self) -> None:
-        """Wait for the one that is running, if any. Raises what it raised: that is final."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.result()
-
-
-class _OpenPart:
-    """The part's file, its writer, and what hangs on them until they are durable."""
-
-    def __init__(self, store: Surroundings, object_id: str, data_key: DataKey) -> None:
-        self.data_key = data_key
-        self.object_id = object_id
-        self._store = store
-        self.fd = store.files.create(object_id, _PART)
-        self.written = 0  # bytes of ciphertext in the file
-        self._synced_at = 0
-        self._space_at = 0
-        self._sync = _Sync(self.fd)
-        self.writer = parts.PartWriter(
-            data_key.plaintext, parts.associated_data(object_id, _PART), self._write_out
-        )
-
-    def _write_out(self, view: memoryview) -> None:
-        if self.written - self._space_at >= limits.SPACE_CHECK_BYTES:
-            self._store.space.check()
-            self._space_at = self.written
-        at = 0
-        while at < len(view):
-            at += os.write(self.fd, view[at:])
-        self.written += at
-        if self.written - self._synced_at >= limits.EARLY_SYNC_BYTES:
-            self._sync.early()
-            self._synced_at = self.written
-
-    def make_durable(self) -> None:
-        """Write out, then fdatasync the file, then fsync its directory. Raises ``OSError``."""
-        self.writer.finish()
-        self._store.crash_at("part-written")
-        self._sync.wait()
-        os.fdatasync(self.fd)
-        self._store.files.sync_directory(self.object_id)
-        self._store.crash_at("part-synced")
-
-    def close(self) -> None:
-        """Let go of the file, once no background sync uses its descriptor any more."""
-        try:
-            self._sync.wait()
-        except OSError:
-            pass  # whoever closes without having made it durable does not want it
-        finally:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
 
 
 class EmbeddedUpload:
-    """One upload into the embedded bucket: an ``Upload``."""
+    """One upload into the embedded bucket: an ``Upload``.
+
+    ``user``: who may resume it; nobody where that is empty. ``over``: the object that it changes,
+    given back at the end. ``resumed``: what an earlier session left, which this one took over.
+    """
 
     def __init__(
         self,
@@ -168,23 +61,44 @@ class EmbeddedUpload:
         object_id: str,
         owner: str,
         metadata: Mapping[str, str],
+        user: str = "",
+        over: ObjectReader | None = None,
+        resumed: Resumed | None = None,
     ) -> None:
         self.object_id = object_id
         self.size = 0
+        self.metadata = dict(metadata)
         self._store = store
         self._key = key
         self._key_bytes = key_bytes(key)
-        self._owner = owner
-        self._metadata = dict(metadata)
         self._window = Window()
         self._counted = 0  # of the window's cost, in what the process holds
         self._extents = ExtentMap()
         self._sha256 = hashlib.sha256()
         self._next = 0  # where the bytes appended last end: what continues them is not held
-        self._part: _OpenPart | None = None
-        self._lease_until_ms = 0
+        self._part: OpenPart | None = None
+        self._number = 1  # of the part that was begun last
+        self._follows = 0  # the open part's bytes lie in order from here; -1: they do not
+        self._certain = limits.OBJECT_BYTES_MAX  # bytes below it are not being written over
+        self._saved_at = 0  # bytes of the open part when the state was written last
+        self._row = UploadRow(
+            store,
+            key,
+            object_id=object_id,
+            owner=owner,
+            user=user,
+            partial=None if resumed is None else resumed.partial,
+        )
+        self._beneath: Beneath | None = None
+        self._resumed = resumed
         self._failed: FeedgateError | None = None
         self._over = False
+        if over is not None:
+            self._beneath = Beneath(over, over.info.size)
+            self.size = over.info.size
+        if resumed is not None:
+            self._extents = ExtentMap(resumed.extents)
+            self.size = self._next = self._follows = resumed.size
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -196,29 +110,80 @@ class EmbeddedUpload:
             Unsupported: beyond S3's largest object, after too large a hole, or too scattered.
             CouldNot: the disk, the database or the KMS key failed, or the lease was lost. Final.
         """
-        assert not self._over, "the upload is over"
-        if self._failed is not None:
-            raise self._failed
+        self._check_open()
         length = sum(map(len, pieces))
         if not length:
             return
         end = offset + length
-        if end > limits.OBJECT_BYTES_MAX:
-            raise Unsupported(f"an object has at most {limits.OBJECT_BYTES_MAX >> 40} TiB")
-        if offset - self.size > limits.HOLE_BYTES_MAX:
-            raise Unsupported(f"{offset - self.size} bytes before offset {offset} were left out")
-        with _Final(self):
+        self._check_end(offset, end)
+        with FirstError(self._fail):
             self._write(offset, end, pieces)
         self._count_held()
         self.size = max(self.size, end)
 
+    def truncate(self, size: int) -> None:
+        """Cut the object to ``size`` bytes, or extend it with zeros. Raises as ``write``."""
+        self._check_open()
+        self._check_end(size, size)
+        with FirstError(self._fail):
+            if size < self.size:
+                self._window.cut(size)
+                if self._beneath is not None:
+                    self._beneath.cut(size)
+                if self._extents.reaches(size):
+                    self._extents.cut(size)
+                    self._next = min(self._next, size)
+                    self._break_order(size)
+            self.size = size
+        self._count_held()
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """What was written so far, over the object that is changed; short only at the end.
+
+        Raises:
+            Integrity: stored bytes do not verify.
+            CouldNot: the disk failed.
+        """
+        end = min(offset + length, self.size)
+        if self._failed is not None:
+            raise self._failed
+        if offset >= end:
+            return b""
+        return overlay(
+            offset,
+            end,
+            beneath=self._beneath,
+            extents=self._extents,
+            window=self._window,
+            read_part=self._read_part,
+        )
+
+    def _read_part(self, number: int, offset: int, length: int) -> bytes:
+        if self._part is not None and number == self._part.number:
+            return self._part.pread(offset, length)
+        assert self._resumed is not None
+        return self._resumed.earlier.readers[number].pread(offset, length)
+
+    def _check_open(self) -> None:
+        assert not self._over, "the upload is over"
+        if self._failed is not None:
+            raise self._failed
+
+    def _check_end(self, offset: int, end: int) -> None:
+        if end > limits.OBJECT_BYTES_MAX:
+            raise Unsupported(f"an object has at most {limits.OBJECT_BYTES_MAX >> 40} TiB")
+        if offset - self.size > limits.HOLE_BYTES_MAX:
+            raise Unsupported(f"{offset - self.size} bytes before offset {offset} were left out")
+
     def _write(self, offset: int, end: int, pieces: Sequence[Buffer]) -> None:
         if self._part is None:
-            if max(self.size, end) <= _INLINE_BYTES and not self._window_is_full():
+            if self._lies_inline(end) and not self._window_is_full():
                 self._hold(offset, pieces)
                 return
             self._part = self._begin_part()
             self._drain()
+        if self._row.user and self._extents.overlaps(offset, end):
+            self._break_order(offset)
         if offset == self._next and not (self._window and self._window.overlaps(offset, end)):
             self._append(offset, pieces, end - offset)
         else:
@@ -227,7 +192,12 @@ class EmbeddedUpload:
             self._drain()
             if self._window_is_full():
                 self._flush_window()
-        self._renew_lease()
+        if self._follows < 0 and self._part.written - self._saved_at >= limits.EARLY_SYNC_BYTES:
+            self._save_state()
+        self._row.renew()
+
+    def _lies_inline(self, end: int) -> bool:
+        return self._resumed is None and max(self.size, end) <= _INLINE_BYTES
 
     def _window_is_full(self) -> bool:
         cost = self._window.cost
@@ -251,14 +221,19 @@ class EmbeddedUpload:
     def _flush_window(self) -> None:
         """Append what is held without what is missing before it: each run becomes an extent."""
         for offset, run in self._window.take_all():
+            if offset != self._next and self._follows >= 0:
+                self._break_order(offset)
             self._append(offset, run, sum(map(len, run)))
+        self._next = self._extents.end  # where most writers go on, who went back for a header
 
     def _append(self, offset: int, pieces: Sequence[Buffer], length: int) -> None:
         part = self._part
         assert part is not None
-        self._extents.put(offset, length, _PART, part.writer.size)
-        if len(self._extents) > limits.EXTENTS_MAX:
-            raise Unsupported(f"the writes lie too scattered: over {limits.EXTENTS_MAX} extents")
+        self._extents.put(offset, length, part.number, part.writer.size)
+        if len(self._extents) > limits.EXTENTS_OPEN_MAX:
+            raise Unsupported(
+                f"the writes lie too scattered: over {limits.EXTENTS_OPEN_MAX} extents"
+            )
         if self._extents.sequential:
             for piece in pieces:
                 self._sha256.update(piece)
@@ -267,43 +242,66 @@ class EmbeddedUpload:
 
     # -- the row and the lease -----------------------------------------------------------------
 
-    def _begin_part(self) -> _OpenPart:
+    def _begin_part(self) -> OpenPart:
         store = self._store
         store.space.check()
-        data_key = store.kms.generate_data_key(store.context(self._key))
-        lease_until_ms = store.now_ms() + limits.UPLOAD_LEASE_S * 1000
-        row = (
-            self.object_id,
-            store.bucket,
-            self._key_bytes,
-            self._owner,
-            lease_until_ms,
-            data_key.kms_key_arn,
-            data_key.wrapped,
-            store.bucket_key_enabled,
-        )
-        store.database.write_now(
-            lambda tx: tx.execute("INSERT INTO upload VALUES(?,?,?,?,?,0,?,?,?)", row)
-        )
-        self._lease_until_ms = lease_until_ms
-        return _OpenPart(store, self.object_id, data_key)
+        number = self._next_number()
+        if self._resumed is None:
+            data_key = store.kms.generate_data_key(store.context(self._key))
+            self._row.begin(data_key, self._state(number))
+        else:
+            data_key = self._resumed.data_key
+            self._row.save(data_key, self._state(number))
+        return OpenPart(store, self.object_id, data_key, number)
 
-    def _renew_lease(self) -> None:
-        now_ms = self._store.now_ms()
-        if self._lease_until_ms - now_ms > limits.UPLOAD_LEASE_S * 1000 // 2:
+    def _next_number(self) -> int:
+        """The number of the next part; a crash may have left a file that no state names."""
+        if self._resumed is not None:
+            self._number = max(self._number, *self._resumed.earlier.sizes) + 1
+            while self._store.files.path(self.object_id, self._number).exists():
+                self._number += 1
+        elif self._part is not None:
+            self._number += 1
+        return self._number
+
+    def _state(self, open_part: int) -> PartialState:
+        closed = self._resumed.earlier.sizes if self._resumed is not None else {}
+        if self._follows >= 0:
+            # what the open part holds is told by where it begins
+            extents = tuple(extent for extent in self._extents if extent.part != open_part)
+        else:
+            extents = self._extents.below(self._certain)
+        return PartialState(closed, extents, open_part, self._follows)
+
+    def _break_order(self, offset: int) -> None:
+        """From now on the row's state says which bytes count: those below ``offset``.
+
+        What is about to be written over must not come back in a resume after a crash. At most twice
+        until the state is written with everything, however often such writes come.
+        """
+        if offset >= self._certain:
             return
-        until_ms = now_ms + limits.UPLOAD_LEASE_S * 1000
+        self._certain = offset if self._follows >= 0 else 0
+        self._follows = -1
+        if self._row.user and self._row.exists:
+            number = self._part.number if self._part is not None else 0
+            self._row.save(self._data_key, self._state(number))
 
-        def renew(tx: Transaction) -> int:
-            tx.execute(
-                "UPDATE upload SET lease_until_ms = ? WHERE object_id = ? AND condemned = 0",
-                (until_ms, self.object_id),
-            )
-            return tx.changes()
+    def _save_state(self) -> None:
+        """Once nothing waits in memory, all that was written counts again after a crash."""
+        part = self._part
+        assert part is not None
+        self._saved_at = part.written
+        if self._row.user and not self._window and len(self._extents) <= limits.EXTENTS_MAX:
+            self._certain = limits.OBJECT_BYTES_MAX
+            self._row.save(part.data_key, self._state(part.number))
 
-        if not self._store.database.write_now(renew):
-            raise CouldNot("the upload was idle for too long, its bytes were given up")
-        self._lease_until_ms = until_ms
+    @property
+    def _data_key(self) -> DataKey:
+        if self._part is not None:
+            return self._part.data_key
+        assert self._resumed is not None
+        return self._resumed.data_key
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -313,14 +311,15 @@ class EmbeddedUpload:
         Raises:
             NoSpace, CouldNot, Unsupported: as ``write``; nothing of the object will be visible.
         """
-        assert not self._over, "the upload is over"
-        if self._failed is not None:
-            raise self._failed
+        self._check_open()
         self._over = True
-        with _Final(self):
-            part = self._part
-            row = self._finish_inline() if part is None else self._finish_part(part)
+        with FirstError(self._fail):
+            if self._part is None and self._lies_inline(self.size):
+                row = self._finish_inline()
+            else:
+                row = self._finish_parts()
         self._count_held()
+        self._let_go()
         return StagedObject(
             bucket=row.info.bucket,
             key=row.info.key,
@@ -332,38 +331,75 @@ class EmbeddedUpload:
         )
 
     def _finish_inline(self) -> VersionRow:
-        plaintext = bytearray(self.size)
+        plaintext = canvas(self._beneath, self.size)
         for offset, run in self._window.take_all():
             at = offset
             for piece in run:
                 plaintext[at : at + len(piece)] = piece
                 at += len(piece)
         data_key = self._store.kms.generate_data_key(self._store.context(self._key))
-        associated = parts.associated_data(self.object_id, _PART)
+        associated = parts.associated_data(self.object_id, 1)
         ciphertext = parts.seal(data_key.plaintext, associated, plaintext)
         sha256 = hashlib.sha256(plaintext).hexdigest()
-        return self._row(data_key, sha256, Layout(True, {}, ()), ciphertext)
+        return self._version(data_key, sha256, Layout(True, {}, ()), ciphertext)
 
-    def _finish_part(self, part: _OpenPart) -> VersionRow:
+    def _finish_parts(self) -> VersionRow:
+        if self._part is None and (self._window or self._resumed is None):
+            self._part = self._begin_part()
         self._flush_window()
-        if hole_bytes(tuple(self._extents), self.size) > limits.HOLE_BYTES_MAX:
+        if hole_bytes(self._beneath, self._extents, self.size) > limits.HOLE_BYTES_MAX:
             raise Unsupported(f"more than {limits.HOLE_BYTES_MAX >> 20} MiB were never written")
-        part.make_durable()
-        layout = Layout(False, {_PART: part.written}, tuple(self._extents))
-        sequential = self._extents.sequential
-        sha256 = self._sha256.hexdigest() if sequential else self._read_back(part, layout)
-        part.close()
-        return self._row(part.data_key, sha256, layout, None)
+        earlier = self._resumed.earlier.sizes.values() if self._resumed is not None else ()
+        written = self._part.writer.size if self._part is not None else 0
+        if wants_rewrite(self._beneath, self._extents, earlier, written, self.size):
+            layout, sha256 = self._rewrite()
+        else:
+            if self._part is not None:
+                self._part.make_durable()
+            layout = Layout(False, self._part_sizes(), tuple(self._extents))
+            whole = self._extents.sequential and self._next == self.size
+            sha256 = self._sha256.hexdigest() if whole else self._read_back()
+        return self._version(self._data_key, sha256, layout, None)
 
-    def _read_back(self, part: _OpenPart, layout: Layout) -> str:
-        reader = part_reader(part.fd, part.data_key.plaintext, self.object_id, _PART, part.written)
-        whole = PartsReader({_PART: reader}, layout.extents, self.size)
+    def _part_sizes(self) -> dict[int, int]:
+        """The ciphertext sizes of the parts that the extents name."""
+        earlier = self._resumed.earlier.sizes if self._resumed is not None else {}
+        sizes = {number: size for number, (size, _cut) in earlier.items()}
+        if self._part is not None:
+            sizes[self._part.number] = self._part.written
+        named = {extent.part for extent in self._extents}
+        return {number: size for number, size in sizes.items() if number in named}
+
+    def _rewrite(self) -> tuple[Layout, str]:
+        """Write everything once more, in order, as one part; the others are not needed then."""
+        old = [*(self._resumed.earlier.sizes if self._resumed is not None else ())]
+        old += [self._part.number] if self._part is not None else []
+        data_key = self._data_key
+        target = OpenPart(self._store, self.object_id, data_key, self._next_number())
+        try:
+            sha256 = hashlib.sha256()
+            for offset in range(0, self.size, limits.UPLOAD_BATCH_BYTES):
+                data = self.pread(offset, limits.UPLOAD_BATCH_BYTES)
+                sha256.update(data)
+                target.writer.write([data])
+            target.make_durable()
+            extents = (Extent(0, self.size, target.number, 0),) if self.size else ()
+            if self._row.user:  # a crash from here on finds the new part
+                closed = {target.number: (target.written, False)}
+                self._row.save(data_key, PartialState(closed, extents))
+            for number in old:
+                self._store.files.path(self.object_id, number).unlink(missing_ok=True)
+        finally:
+            target.close()
+        return Layout(False, {target.number: target.written}, extents), sha256.hexdigest()
+
+    def _read_back(self) -> str:
         sha256 = hashlib.sha256()
         for offset in range(0, self.size, limits.UPLOAD_BATCH_BYTES):
-            sha256.update(whole.pread(offset, limits.UPLOAD_BATCH_BYTES))
+            sha256.update(self.pread(offset, limits.UPLOAD_BATCH_BYTES))
         return sha256.hexdigest()
 
-    def _row(
+    def _version(
         self, data_key: DataKey, sha256: str, layout: Layout, inline: bytes | None
     ) -> VersionRow:
         info = ObjectInfo(
@@ -376,31 +412,75 @@ class EmbeddedUpload:
             sha256=sha256,
             kms_key_arn=data_key.kms_key_arn,
             last_modified_ms=self._store.now_ms(),
-            metadata=self._metadata,
+            metadata=self.metadata,
         )
         text = layout.text()
         seal = row_seal(data_key.plaintext, info, text)
-        bucket_key = self._store.bucket_key_enabled
-        return VersionRow(info, data_key.wrapped, bucket_key, seal, text, inline)
+        return VersionRow(info, data_key.wrapped, self._row.bucket_key, seal, text, inline)
+
+    def keep(self) -> int:
+        """The session is lost: keep what its user may resume; how many bytes, 0 for none.
+
+        What was written is kept as far as it has no gap. Never raises; ends the upload as ``abort``
+        does.
+        """
+        if self._over or self._failed is not None or not self._row.user or not self._row.exists:
+            self.abort()
+            return 0
+        self._over = True
+        try:
+            with FirstError(self._fail):
+                kept = self._keep()
+        except FeedgateError:
+            kept = 0
+        if not kept:
+            self.abort()
+        self._drop_window()
+        self._let_go()
+        return kept
+
+    def _keep(self) -> int:
+        if self._window:
+            if self._part is None:
+                self._part = self._begin_part()
+            self._flush_window()
+        size = told_bytes(self._extents.contiguous(), self._row.told)
+        if not size:
+            return 0
+        self._extents.cut(size)
+        self.size = size
+        closed = dict(self._resumed.earlier.sizes) if self._resumed is not None else {}
+        extents = tuple(self._extents)
+        data_key = self._data_key
+        if len(closed) >= limits.PARTS_MAX or len(extents) > limits.EXTENTS_MAX:
+            layout, _sha256 = self._rewrite()
+            closed = {number: (written, False) for number, written in layout.parts.items()}
+            extents = layout.extents
+        elif self._part is not None:
+            self._part.make_durable()
+            closed[self._part.number] = (self._part.written, False)
+        self._store.crash_at("partial-before-commit")
+        return size if self._row.keep(data_key, PartialState(closed, extents), size) else 0
 
     def abort(self) -> None:
         """Forget the bytes, unless they were published. Idempotent; never raises."""
         self._over = True
         self._drop_window()
-        part, self._part = self._part, None
-        leased, self._lease_until_ms = self._lease_until_ms, 0
         try:
-            if part is not None:
-                part.close()
-            if leased and self._store.database.write_now(self._condemn):
-                self._store.files.path(self.object_id, _PART).unlink(missing_ok=True)
+            self._let_go()
+            if self._row.give_up():
+                self._store.files.path(self.object_id, self._number).unlink(missing_ok=True)
         except (OSError, FeedgateError):
             return  # garbage collection does it when the lease has expired
 
-    def _condemn(self, tx: Transaction) -> int:
-        # the row is gone once the object was published: then its part must stay
-        tx.execute("UPDATE upload SET condemned = 1 WHERE object_id = ?", (self.object_id,))
-        return tx.changes()
+    def _let_go(self) -> None:
+        part, self._part = self._part, None
+        if part is not None:
+            part.close()
+        if self._resumed is not None:
+            self._resumed.earlier.close()
+        if self._beneath is not None:
+            self._beneath.reader.close()
 
     def _fail(self, error: FeedgateError) -> None:
         self._failed = error
@@ -409,26 +489,3 @@ class EmbeddedUpload:
     def _drop_window(self) -> None:
         self._window = Window()
         self._count_held()
-
-
-_WINDOW: Final = limits.REORDER_WINDOW_BYTES
-
-
-class _Final:
-    """Makes the first error of an upload its last, and the operating system's errors ours."""
-
-    __slots__ = ("_upload",)
-
-    def __init__(self, upload: EmbeddedUpload) -> None:
-        self._upload = upload
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, FeedgateError):
-            self._upload._fail(error)  # noqa: SLF001
-        elif isinstance(error, OSError):
-            failed = disk_error(error, "write the object")
-            self._upload._fail(failed)  # noqa: SLF001
-            raise failed from error

@@ -1,4 +1,4 @@
-"""Pieces of an upload that wait in memory for their turn. Pure.
+"""Pieces of an upload that wait in memory for their turn.
 
 Clients keep dozens of WRITE requests in flight, and servers in between may reorder them; what comes
 early is held here until the bytes before it arrive. A later piece covers an earlier one.
@@ -6,12 +6,34 @@ early is held here until the bytes before it arrive. A later piece covers an ear
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from feedgate import limits
 
-__all__ = ["Window"]
+__all__ = ["Held", "Window", "held"]
+
+
+class Held:
+    """What the uploads of this process hold in their windows, in bytes of cost."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether each upload must get by with its share."""
+        return self._bytes > limits.UPLOADS_HELD_BYTES_MAX
+
+    def change(self, by: int) -> None:
+        """Count bytes in, or out."""
+        with self._lock:
+            self._bytes += by
+
+
+held = Held()
 
 
 class Window:
@@ -47,6 +69,21 @@ class Window:
             offset += len(self._pieces[after])
             after += 1
         return self._remove(first, after)
+
+    def between(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """The pieces that lie, in part at least, in [begin, end), with their offsets."""
+        at = max(0, bisect_right(self._offsets, begin) - 1)
+        while at < len(self._offsets) and self._offsets[at] < end:
+            if self._offsets[at] + len(self._pieces[at]) > begin:
+                yield self._offsets[at], self._pieces[at]
+            at += 1
+
+    def cut(self, size: int) -> None:
+        """Forget what is held at ``size`` and beyond."""
+        if self._offsets:
+            end = self._offsets[-1] + len(self._pieces[-1])
+            if end > size:
+                self._clear(size, end)
 
     def take_all(self) -> Iterator[tuple[int, list[bytes]]]:
         """Remove everything, as runs in order of their offsets."""
