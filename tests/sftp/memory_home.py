@@ -160,6 +160,7 @@ class MemoryUpload:
         self.modified_s = 0
         self.closes = 0
         self.abandons = 0
+        self.landing_id: str | None = None
         self.writes: list[tuple[int, int]] = []
         self._store = store
         self._content = bytearray()

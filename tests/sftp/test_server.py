@@ -382,6 +382,7 @@ def test_close_events_reach_the_terminal(door: Any) -> None:
     assert event["activity-type"] == "CLOSE"
     assert (event["user"], event["path"]) == (door.user, "/bucket/f")
     assert event["bytes-in"] == "4"
+    assert 0 <= event["seconds"] < 5
 
 
 def test_hostile_names_stay_in_their_line(door: Any) -> None:

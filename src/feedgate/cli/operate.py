@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.reading import RunValues
     from feedgate.gateway.supervisor import GatewayOptions
+    from feedgate.ledger.receipts import Landing
+    from feedgate.ledger.store import Ledger
     from feedgate.stack.access_tags import AddressRules
 
 __all__ = ["Application", "apply", "down", "up"]
@@ -278,6 +281,7 @@ def _serve(options: GatewayOptions, application: Application) -> None:
     from feedgate.gateway.housekeeping import Housekeeping
     from feedgate.gateway.services import open_database
     from feedgate.gateway.supervisor import Supervisor
+    from feedgate.ledger.store import Ledger
     from feedgate.telemetry import EventLog
 
     folder = options.folder
@@ -288,7 +292,7 @@ def _serve(options: GatewayOptions, application: Application) -> None:
     supervisor = Supervisor(
         options,
         log,
-        on_event=_print_event if on_terminal() else lambda _event: None,
+        on_event=partial(_print_event, Ledger(database)) if on_terminal() else lambda _event: None,
         on_worker_gone=housekeeping.give_up_uploads,
         rules=_server_rules(database),
     )
@@ -389,18 +393,31 @@ def _private_key_file(stack: Path, fingerprints: set[str]) -> str:
     return "KEY"
 
 
-def _print_event(event: dict[str, Any]) -> None:
-    """A live line per upload and per load."""
+def live_lines(event: dict[str, Any], landing: Landing | None) -> list[str]:
+    """What a terminal shows of an upload (with its landing, if it made one) or of a load."""
     kind = event.get("activity-type")
     if kind == "CLOSE" and event.get("bytes-in") is not None:
-        size = size_text(int(event["bytes-in"]))
-        result(safe(f"{event.get('user')}  put {event.get('path')}  {size}"))
-    elif kind == "LOAD":
-        rows = f"{event['rows-loaded']} rows → {event['table']}"
-        trouble = f"  {event['errors-seen']} errors" if event["errors-seen"] else ""
-        result(safe(f"  {event['status']}  {rows}{trouble}  receipt {event['landing-id']}"))
-        if event.get("message"):
-            result(safe(f"    {event['message']}"))
+        size, seconds = int(event["bytes-in"]), float(event.get("seconds") or 0)
+        rate = f", {size_text(round(size / seconds))}/s" if size >= 1 << 20 and seconds else ""
+        path = landing.path if landing is not None else event.get("path")
+        line = f"{event.get('user')}  put {path}  {size_text(size)} in {seconds:.1f} s{rate}"
+        if landing is None:
+            return [line]
+        where = f"  s3://{landing.bucket}/{landing.key}  receipt {landing.landing_id}"
+        return [line, where]
+    if kind != "LOAD":
+        return []
+    trouble = f"  {event['errors-seen']} errors" if event["errors-seen"] else ""
+    rows = f"{event['rows-loaded']} rows → {event['table']}"
+    lines = [f"  {event['status']}  {rows}{trouble}  receipt {event['landing-id']}"]
+    return [*lines, f"    {event['message']}"] if event.get("message") else lines
+
+
+def _print_event(ledger: Ledger, event: dict[str, Any]) -> None:
+    landing_id = event.get("landing-id") if event.get("activity-type") == "CLOSE" else None
+    receipt = ledger.receipt(landing_id) if landing_id else None
+    for line in live_lines(event, receipt.landing if receipt is not None else None):
+        result(safe(line))
 
 
 def _detach(folder: DataFolder, ready_file: Path | None) -> None:

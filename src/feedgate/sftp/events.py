@@ -1,11 +1,13 @@
 """What a session tells the log, in AWS Transfer's activity types and field names.
 
 Source: User Guide, cw-structure-logs and cw-example-logs. Byte counts are strings there, so here.
-``user`` and ``operation`` are ours where AWS's samples leave them out: a line says who.
+``user`` and ``operation`` are ours where AWS's samples leave them out: a line says who. So are
+an upload's ``seconds`` from OPEN to CLOSE, and its ``landing-id``, the name of its receipt.
 """
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -78,7 +80,13 @@ class SessionEvents:
             message = status_of(error)[1]
             self._events.emit("ERROR", operation="CLOSE", path=handle.path, message=message)
         elif isinstance(handle, Upload):
-            self._events.emit("CLOSE", path=handle.path, bytes_in=str(handle.bytes_in))
+            self._events.emit(
+                "CLOSE",
+                path=handle.path,
+                bytes_in=str(handle.bytes_in),
+                seconds=round(time.monotonic() - handle.opened_at_s, 3),
+                landing_id=handle.file.landing_id,
+            )
         else:
             self._events.emit("CLOSE", path=handle.path, bytes_out=str(handle.bytes_out))
 

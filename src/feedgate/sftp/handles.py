@@ -8,6 +8,7 @@ A handle takes a place of its connection, and with it one of the process; both a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class Upload:
     file: WriteFile
     path: str
     bytes_in: int = 0
+    opened_at_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
