@@ -11,6 +11,7 @@ import click
 
 from feedgate.cli.options import data_folder, data_option, data_root, json_option, stack_option
 from feedgate.cli.output import note, print_json, result, table
+from feedgate.cli.user_access import key_record, password, show, state_of
 from feedgate.errors import DefinitionError, NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ def add(
         note(f"  next: feedgate user key add {user_name} FILE.pub")
 
 
+user.add_command(password)
+user.add_command(show)
+
+
 @user.command("list")
 @stack_option
 @data_option
@@ -113,10 +118,8 @@ def list_users(stack: Path, data: Path | None, as_json: bool) -> None:
                         "enabled": item.enabled,
                         "origin": item.origin,
                         "role": item.user.role_arn,
-                        "ssh_public_keys": [
-                            {"fingerprint": key.fingerprint, "type": key.type, "body": key.body}
-                            for key in item.ssh_public_keys
-                        ],
+                        "authentication": item.authentication,
+                        "ssh_public_keys": [key_record(key) for key in item.ssh_public_keys],
                     }
                     for item in users
                 ]
@@ -124,19 +127,27 @@ def list_users(stack: Path, data: Path | None, as_json: bool) -> None:
         )
         return
     table(
-        ("USER", "STATE", "DEFINED", "SSH KEYS", "ROLE"),
+        ("USER", "STATE", "DEFINED", "SSH KEYS", "LAST KEY USE", "ROLE"),
         [
             (
                 item.user_name,
-                "enabled" if item.enabled else "disabled",
+                state_of(item),
                 item.origin,
                 ", ".join(key.fingerprint for key in item.ssh_public_keys) or "none",
+                _last_use(item),
                 item.user.role_arn,
             )
             for item in users
         ],
         cut=("USER", "ROLE"),  # a fingerprint is there to be copied
     )
+
+
+def _last_use(item: GatewayUser) -> str:
+    from feedgate.telemetry import utc_iso
+
+    uses = [key.last_used_at for key in item.ssh_public_keys if key.last_used_at is not None]
+    return utc_iso(max(uses)) if uses else "never"
 
 
 @user.command("remove")
@@ -251,7 +262,7 @@ def _read_public_key(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the public key `{path}`: {error}") from error
     found = parse_public_key(text)
-    return f"{found.body} {found.comment}".rstrip()
+    return found.line
 
 
 def _fingerprints(lines: Iterable[str]) -> set[str]:

@@ -84,7 +84,6 @@ class Surroundings:
     signature_algorithms: frozenset[bytes]
     channels_max: int
     tries_max: int
-    login_timeout_s: float
     room: HandleRoom
     handles_max: int
     window_bytes: int
@@ -104,6 +103,7 @@ _KEX_MESSAGES: Final = {  # the first two are documented (cw-example-logs), the 
 }
 
 
+_LOGIN_TIMEOUT: Final = "Login timeout expired"  # asyncssh's reason; a test holds it
 _DETAIL_CHARS_MAX: Final = 2_000  # an offer of algorithms has some 500
 _VERSION_CHARS_MAX: Final = 255  # RFC 4253 §4.2
 
@@ -117,7 +117,6 @@ class SshServer(asyncssh.SSHServer):
         self._wire: Wire | None = None
         self._authenticator: Authenticator | None = None
         self._source_ip = ""
-        self._began_at = 0.0
         self._ended_for: RefusalCause | None = None
         self._role_was_refused = False
         self._banner_sent = False
@@ -178,7 +177,6 @@ class SshServer(asyncssh.SSHServer):
         self._wire = conn.get_extra_info(WIRE)
         peer = conn.get_extra_info("peername")
         self._source_ip = str(peer[0]) if peer else ""
-        self._began_at = asyncio.get_running_loop().time()
         self._authenticator = Authenticator(
             user=self._around.login.user,
             signature_algorithms=self._around.signature_algorithms,
@@ -372,11 +370,11 @@ class SshServer(asyncssh.SSHServer):
                 trace = "".join(traceback.format_exception(exc))
                 self._events.error("a connection failed unexpectedly", trace=trace)
         else:
-            self._tell_refusal()
+            self._tell_refusal(exc)
         self._connection = None
         self._around.closed(self)
 
-    def _tell_refusal(self) -> None:
+    def _tell_refusal(self, error: Exception | None) -> None:
         """The one cause for which this connection did not log in; and AWS's KEX_FAILURE."""
         assert self._connection is not None
         assert self._authenticator is not None
@@ -398,13 +396,12 @@ class SshServer(asyncssh.SSHServer):
             )
             return
         else:
-            cause = self._ended_for or self._silence()
+            cause = self._ended_for or self._silence(error)
         self._refused(cause, detail)
 
-    def _silence(self) -> RefusalCause:
+    def _silence(self, error: Exception | None) -> RefusalCause:
         """What a client did wrong that never tried to log in."""
-        waited_s = asyncio.get_running_loop().time() - self._began_at
-        if waited_s >= self._around.login_timeout_s:
+        if isinstance(error, asyncssh.ConnectionLost) and error.reason == _LOGIN_TIMEOUT:
             return RefusalCause.LOGIN_TIMEOUT
         assert self._connection is not None
         began = self._connection.get_extra_info("recv_cipher") is not None
@@ -412,12 +409,13 @@ class SshServer(asyncssh.SSHServer):
 
     def _refused(self, cause: RefusalCause, detail: str = "") -> None:
         identity = self.identity
+        named = user_name_in_question(self._connection) if self._connection else ""
         self._around.supervision.refused(
             Refusal(
                 cause,
                 self._around.now(),
                 source_ip=self._source_ip,
-                user_name=identity.user.user_name if identity else "",
+                user_name=identity.user.user_name if identity else named,
                 fingerprints=(identity.fingerprint,) if identity and identity.fingerprint else (),
                 client_version=self._version_of_client(),
                 detail=detail[:_DETAIL_CHARS_MAX],

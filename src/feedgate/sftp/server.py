@@ -156,7 +156,6 @@ class SftpDoor:
             signature_algorithms=frozenset(name.encode() for name in policy.user_key_algorithms),
             channels_max=self._channels_max,
             tries_max=self._tries_max,
-            login_timeout_s=self._login_timeout_s,
             room=HandleRoom(self._handles_max or handles_that_fit(descriptors)),
             handles_max=self._connection_handles_max,
             window_bytes=CHANNEL_WINDOW_BYTES,
