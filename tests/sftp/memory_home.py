@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from feedgate.errors import Conflict, NotFound, Unsupported
 from feedgate.files.home import Entry, SessionContext
+from feedgate.files.quota import Space
 from feedgate.limits import READDIR_NAMES_MAX
 
 
@@ -142,6 +143,10 @@ class MemoryHome:
         if _normal(path) not in self.store.directories:
             raise NotFound("no such directory")
         self.store.directories.remove(_normal(path))
+
+    async def space(self, path: bytes) -> Space:
+        self._called("space", path)
+        return Space(1_000_000, 400_000)
 
     async def lose(self, file: MemoryUpload) -> None:
         await file.abandon()

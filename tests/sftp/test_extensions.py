@@ -69,6 +69,12 @@ def test_posix_rename(door: Any, sftp: RawSftp) -> None:
     assert (renamed["path"], renamed["new-path"]) == ("/bucket/a.bin", "/bucket/b")
 
 
+def test_statvfs(sftp: RawSftp) -> None:
+    """The user's room in blocks, and nothing of the disk that the files lie on."""
+    values = struct.unpack(">11Q", extended(sftp, b"statvfs@openssh.com", text(b"/")).body)
+    assert values == (4096, 4096, 244, 97, 97, 0, 0, 0, 0, 0, 255)
+
+
 # -- copy-data ------------------------------------------------------------------------------------
 
 
@@ -185,7 +191,7 @@ def test_openssh_renames_over_and_copies(door: Any) -> None:
     """OpenSSH's client uses posix-rename and copy-data where they are offered."""
     (door.folder / "a").write_bytes(CONTENT)
     (door.folder / "b").write_bytes(b"old")
-    done = door.sftp("put a", "put b", "cp a c", "rename a b", "-df")
+    done = door.sftp("put a", "put b", "cp a c", "rename a b", "df")
     assert done.returncode == 0, done.stderr
     assert door.store.files == {b"/b": CONTENT, b"/c": CONTENT}
     assert [call[0] for call in door.store.homes[-1].calls].count("posix_rename") == 1

@@ -99,6 +99,19 @@ class GuardedBucket:
         )
         return self._bucket.holds_below(prefix)
 
+    def used_bytes(self, owner: str, tx: Transaction | None = None) -> int:
+        """See ``storage.bucket.Bucket.used_bytes``. Not judged: it tells of no object."""
+        return self._bucket.used_bytes(owner, tx)
+
+    def replaces_bytes(self, key: str, owner: str) -> int:
+        """The size of the object that an upload to ``key`` would replace, were it ``owner``'s.
+
+        Not judged: only to say how much room there is for who may write the key.
+        """
+        info = self._bucket.head(key)
+        mine = info is not None and info.metadata.get("user-agent-id") == owner
+        return info.size if info is not None and mine else 0
+
     def open(self, key: str) -> ObjectReader | None:
         """Open an object for reading, or None where there is none and the principal may list.
 

@@ -16,6 +16,7 @@ from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database, Transaction
 from feedgate.errors import Conflict
 from feedgate.files.lookup import exists_in
+from feedgate.files.quota import Allowance
 from feedgate.files.objects import Staged, StoredObject
 from feedgate.identity.users import GatewayUser
 from feedgate.ledger.receipts import Landing, LandingKind
@@ -56,6 +57,7 @@ class Landings:
         exclusive: bool = False,
         at_once: bool = False,
         is_partial: bool = False,
+        allowance: Allowance | None = None,
     ) -> str:
         """Make a sealed object visible and record its landing; its id, once both are durable.
 
@@ -64,6 +66,7 @@ class Landings:
 
         Raises:
             AccessDenied: the judge refuses now.
+            CouldNot: the user's quota does not allow it.
             Conflict: exclusive, and the key is taken; or a directory has the name, or (of a
                 directory) anything has.
         """
@@ -78,7 +81,10 @@ class Landings:
                     raise Conflict(f"`{path}` exists already")
             elif bucket.would_hide_in(tx, staged.key):
                 raise Conflict(f"`{path}` is a directory")
+            check = allowance.before(tx, bucket) if allowance is not None else None
             info = bucket.publish(tx, staged)
+            if check is not None:
+                check()
             landing = self.landing(landing_id, info, path, kind, is_partial=is_partial)
             record_landing(tx, landing)
             self.crash_at("landing-before-commit")

@@ -14,6 +14,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database, Transaction
@@ -31,6 +32,7 @@ from feedgate.files.listing import (
 from feedgate.files.lookup import exists, find, is_directory, is_missing, may_be_directory
 from feedgate.files.mapping import HomeMapping, Mapped, Virtual
 from feedgate.files.objects import Attributes, Staged, StoredObject, StoredUpload
+from feedgate.files.quota import Allowance, Space
 from feedgate.files.renaming import Renames
 from feedgate.files.upload import UploadThreads, WriteFile, upload_threads
 
@@ -43,6 +45,9 @@ __all__ = [
     "SessionContext",
     "WriteFile",
 ]
+
+
+OWNER: Final = "user-agent-id"  # of an object's metadata: who sent it
 
 
 class HomeDirectory:
@@ -72,6 +77,7 @@ class HomeDirectory:
         self._database = database
         self._landings = Landings(context, database, crash_at, now, randomness)
         self._renames = Renames(self._landings)
+        self._allowance = Allowance.of(context.user.user, self._metadata()[OWNER])
         self._fidelity = fidelity
         self._tells_missing = fidelity.ours("missing-key")
         self._is_lost = False
@@ -121,6 +127,15 @@ class HomeDirectory:
         if not found.is_file and is_directory(bucket, found.prefix):
             return Entry(name, "directory")
         raise refusal or NotFound(f"there is nothing at `{found.path}`")
+
+    async def space(self, path: bytes) -> Space:
+        """The room that the user has, not the disk's, wherever in his home ``path`` lies.
+
+        Raises:
+            NotFound: no mapping covers the path.
+        """
+        self._mapping.resolve(path)
+        return self._allowance.space(self._buckets)
 
     async def set_attributes(self, path: bytes, attributes: Attributes) -> None:
         """SETSTAT: times, modes and owners are accepted and have no effect; a size is refused.
@@ -207,6 +222,7 @@ class HomeDirectory:
             upload.abort()
             raise Conflict(f"`{found.path}` is a directory")
         file = WriteFile(
+            room=self._allowance.room(bucket, found.key) if upload is not None else None,
             s3_path=found.s3_path,
             upload=upload,
             refusal=refusal,
@@ -240,6 +256,7 @@ class HomeDirectory:
             exclusive=exclusive,
             at_once=self._threads.open_uploads <= 1,
             is_partial=self._is_lost,
+            allowance=self._allowance,
         )
 
     async def remove(self, path: bytes) -> None:
@@ -415,5 +432,5 @@ class HomeDirectory:
         context = self._context
         return {
             "user-agent": "AWSTransfer",
-            "user-agent-id": f"{context.user.user_name}@{context.server_id}",
+            OWNER: f"{context.user.user_name}@{context.server_id}",
         }

@@ -26,8 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from feedgate.errors import Unsupported
+from feedgate.errors import FeedgateError, Unsupported
 from feedgate.files.objects import Attributes, Buffer, Staged, StoredUpload
+from feedgate.files.quota import Room
 from feedgate.limits import (
     UPLOAD_BATCH_BYTES,
     UPLOAD_BATCH_PIECES_MAX,
@@ -98,7 +99,8 @@ class WriteFile:
     ``upload`` is None when the judge refused: bytes are then counted and dropped, and ``close``
     raises ``refusal``, for AWS Transfer shows write refusals at CLOSE.
     ``replaces_from_start`` says that an object exists and the client did not ask to truncate it;
-    with ``unseen``, that the user may not know whether one exists.
+    with ``unseen``, that the user may not know whether one exists. ``room`` bounds how long the
+    file may become.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class WriteFile:
         refusal: Exception | None,
         publish: Callable[[Staged], Awaitable[str]],
         threads: UploadThreads,
+        room: Room | None = None,
         replaces_from_start: bool = False,
         unseen: Exception | None = None,
         on_landed: Callable[[str], None] = lambda _landing_id: None,
@@ -121,6 +124,7 @@ class WriteFile:
         self._error = refusal
         self._publish = publish
         self._threads = threads
+        self._room_left = room
         self._replaces_from_start = replaces_from_start
         self._unseen = unseen
         self._on_landed = on_landed
@@ -171,6 +175,12 @@ class WriteFile:
                 hint="send the file again from its start",
             )
             raise self._error
+        if self._room_left is not None:
+            try:
+                self._room_left.check(offset + size)
+            except FeedgateError as error:
+                self._error = error
+                raise
         self._wrote = True
         self.size = max(self.size, offset + size)
         if self._upload is None:

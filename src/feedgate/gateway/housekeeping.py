@@ -16,6 +16,7 @@ from feedgate.kms.keyring import Keyring
 from feedgate.ledger.store import Ledger
 from feedgate.limits import HOUSEKEEPING_S
 from feedgate.storage.garbage import collect, recover, release
+from feedgate.storage.usage import recount
 from feedgate.telemetry import EventLog
 
 __all__ = ["Housekeeping"]
@@ -50,7 +51,16 @@ class Housekeeping:
         if self._thread.is_alive():
             self._thread.join()
 
+    def _recount(self) -> None:
+        """Counters of what each sender's objects take: SQLite keeps them, this is the check."""
+        try:
+            if wrong := recount(self._database):
+                self._log.warning("counters of stored bytes were set right", senders=wrong)
+        except Exception as error:
+            self._log.error("stored bytes could not be counted", reason=repr(error))
+
     def _run(self) -> None:
+        self._recount()
         while not self._stopped.wait(HOUSEKEEPING_S):
             try:
                 self._round(int(time.time() * 1000))

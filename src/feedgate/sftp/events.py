@@ -77,8 +77,11 @@ class SessionEvents:
     def close(self, handle: Upload | Download, *, error: Exception | None = None) -> None:
         """CLOSE succeeded, or (an upload's) was refused: then the bytes went nowhere."""
         if error is not None:
-            message = status_of(error)[1]
-            self._events.emit("ERROR", operation="CLOSE", path=handle.path, message=message)
+            code, message = status_of(error)
+            reason = None if code == PERMISSION_DENIED else str(error)
+            self._events.emit(
+                "ERROR", operation="CLOSE", path=handle.path, message=message, reason=reason
+            )
         elif isinstance(handle, Upload):
             self._events.emit(
                 "CLOSE",

@@ -31,6 +31,8 @@ from feedgate.sftp.packets import Buffer, Fields, Request, string
 
 __all__ = ["EXTENSIONS", "Extension", "Extensions", "write_into"]
 
+_STATVFS_BLOCK_BYTES: Final = 4096
+_STATVFS_NAME_BYTES_MAX: Final = 255
 _UINT64_MAX: Final = 2**64 - 1
 
 
@@ -73,6 +75,14 @@ class Extensions:
         await self._home.rename(old, new, replace=True)
         self._events.path("RENAME", self._home.s3_path(old), self._home.s3_path(new))
         return _ok(request)
+
+    async def _statvfs(self, request: Request, fields: Fields) -> bytes:
+        """The user's room, never the disk's: see ``HomeDirectory.space``. Files are not counted."""
+        space = await self._home.space(fields.path())
+        block = _STATVFS_BLOCK_BYTES
+        blocks, free = space.total_bytes // block, space.free_bytes // block
+        values = (block, block, blocks, free, free, 0, 0, 0, 0, 0, _STATVFS_NAME_BYTES_MAX)
+        return packets.extended_reply(request.request_id, _uint64s(*values))
 
     async def _copy_data(self, request: Request, fields: Fields) -> bytes:
         """From an open file into one that is being written; length 0 goes to the end.
@@ -143,6 +153,7 @@ class Extensions:
     rows = (
         Extension(b"limits@openssh.com",       b"1", False, _limits),
         Extension(b"posix-rename@openssh.com", b"1", True,  _posix_rename),
+        Extension(b"statvfs@openssh.com",      b"2", False, _statvfs),
         Extension(b"copy-data",                b"1", True,  _copy_data),
         Extension(b"check-file",               b"",  False, _check_file),
         Extension(b"check-file-handle",        b"",  False, _check_handle),

@@ -151,6 +151,13 @@ class Bucket(Protocol):
         """ListObjectsV2: keys and common prefixes together count against ``max_keys``."""
         ...
 
+    def used_bytes(self, owner: str, tx: Transaction | None = None) -> int:
+        """Bytes of the current objects that ``owner`` sent, in all buckets of this store.
+
+        ``owner`` is their metadata's ``user-agent-id``. With ``tx``, seen as by ``head_in``.
+        """
+        ...
+
     def open(self, key: str) -> ObjectReader | None:
         """Open the current version, or None where there is none."""
         ...

@@ -19,15 +19,17 @@ from feedgate import limits
 from feedgate.database import Database, Transaction
 from feedgate.errors import CouldNot, Integrity, NotFound
 from feedgate.kms.envelope import KmsKey
-from feedgate.storage import index, resume
+from feedgate.storage import index, resume, usage
 from feedgate.storage.bucket import Bucket, Listing, ObjectInfo, ObjectReader, StagedObject
-from feedgate.storage.index import MIGRATIONS, VersionRow
+from feedgate.storage.index import VersionRow
 from feedgate.storage.partfiles import PartFiles, SpaceFloor
 from feedgate.storage.reader import EmbeddedReader, open_version
 from feedgate.storage.surroundings import Surroundings
 from feedgate.storage.upload import EmbeddedUpload
 
 __all__ = ["MIGRATIONS", "EmbeddedBucket"]
+
+MIGRATIONS = (*index.MIGRATIONS, *usage.MIGRATIONS)
 
 
 
@@ -109,6 +111,11 @@ class EmbeddedBucket:
             start_after=start_after,
             max_keys=max_keys,
         )
+
+    def used_bytes(self, owner: str, tx: Transaction | None = None) -> int:
+        """Bytes of the current objects that ``owner`` sent, in all buckets of this store."""
+        read = self._store.database.read if tx is None else tx.execute
+        return usage.used_bytes(read, owner)
 
     def open(self, key: str) -> EmbeddedReader | None:
         """Open the current version, or None where there is none.
