@@ -22,6 +22,24 @@ def test_every_row_has_its_command(name: str) -> None:
     assert command.help
 
 
+def leaves(name: str, command: click.Command) -> list[tuple[str, click.Command]]:
+    """A command, or those of a group, with the words that name it."""
+    if not isinstance(command, click.Group):
+        return [(name, command)]
+    return [
+        found for sub, each in command.commands.items() for found in leaves(f"{name} {sub}", each)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"version"}))
+def test_help_shows_how_a_command_is_typed(name: str) -> None:
+    """Each command's help has an example that begins with the command itself."""
+    row = COMMANDS[name]
+    command = getattr(importlib.import_module(f"feedgate.cli.{row.module}"), row.attribute)
+    for words, leaf in leaves(name, command):
+        assert f"feedgate {words}" in (leaf.help or ""), words
+
+
 def test_overrides_as_the_aws_cli_takes_them() -> None:
     """Several values after one ``--parameter-overrides``; what is no pair ends the list."""
     words = ["up", "--parameter-overrides", "A=1", "file://p.json", "B=x=y", "stack", "--yes"]

@@ -45,6 +45,10 @@ def demo(keep: bool) -> None:
 
     Makes a scratch stack, serves it on a free local port, puts a good and a bad CSV with the
     OpenSSH client, shows rows, receipts and a refusal explained, and cleans up. Takes seconds.
+
+    \b
+    Example:
+      feedgate demo --keep
     """
     started = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="feedgate-demo-"))

@@ -124,7 +124,7 @@ def _receipt_rows(item: Receipt, names: Sequence[str]) -> list[tuple[object, ...
 
 @click.group()
 def receipt() -> None:
-    """One receipt."""
+    """One receipt: who sent a file, where it landed, which rows it became."""
 
 
 @receipt.command("show")
@@ -133,7 +133,14 @@ def receipt() -> None:
 @data_option
 @json_option
 def show(receipt_id: str, stack: Path, data: Path | None, as_json: bool) -> None:
-    """Show a receipt whole; the beginning of its id is enough where it is unique."""
+    """Show a receipt whole.
+
+    The beginning of its id is enough where it is unique.
+
+    \b
+    Example:
+      feedgate receipt show 01M87AQFYQ2
+    """
     with open_ledger(data_folder(stack, data), texts=True) as (ledger, names):
         found = ledger.receipt(receipt_id)
     if found is None:

@@ -80,7 +80,12 @@ def _print_listing(listed: Iterator[tuple[str, int | None, int | None]]) -> bool
 @stack_option
 @data_option
 def cat(url: str, stack: Path, data: Path | None) -> None:
-    """Write an object to stdout, decrypted."""
+    """Write an object to stdout, decrypted.
+
+    \b
+    Example:
+      feedgate cat s3://landing/jeffrey_aven/orders/orders.csv | head
+    """
     with _services(stack, data) as services:
         bucket, key = _bucket(services, url)
         _read_object(bucket, key, sys.stdout.buffer)
@@ -123,7 +128,12 @@ def cp(source: str, target: str, stack: Path, data: Path | None) -> None:
 @stack_option
 @data_option
 def rm(url: str, stack: Path, data: Path | None) -> None:
-    """Remove an object; rows that were loaded from it stay."""
+    """Remove an object; rows that were loaded from it stay.
+
+    \b
+    Example:
+      feedgate rm s3://landing/jeffrey_aven/orders/orders.csv
+    """
     with _services(stack, data) as services:
         bucket, key = _bucket(services, url)
         if not services.database.write_now(lambda tx: bucket.delete(tx, key)):

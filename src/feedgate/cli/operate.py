@@ -150,7 +150,12 @@ def up(
 @data_option
 @click.option("--timeout", default=GRACE_S + 10.0, help="Seconds to wait for it to end.")
 def down(stack: Path, data: Path | None, timeout: float) -> None:
-    """Stop the gateway: no new connections, open transfers get their grace, then it ends."""
+    """Stop the gateway: no new connections, open transfers get their grace, then it ends.
+
+    \b
+    Example:
+      feedgate down
+    """
     from feedgate.gateway.folder import DataFolder, RunLock
 
     folder = DataFolder(data_root(stack, data).absolute())
@@ -189,6 +194,12 @@ def apply(
     """Apply an edited stack; a running gateway takes it up within a second.
 
     A stack with a fault changes nothing: the gateway goes on serving the last good one.
+    Exit code 1: something waits or was refused.
+
+    \b
+    Examples:
+      feedgate apply
+      feedgate apply --yes --parameter-overrides HostName=sftp.example.com
     """
     from feedgate.gateway.folder import DataFolder
     from feedgate.gateway.services import open_database

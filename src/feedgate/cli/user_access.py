@@ -90,7 +90,12 @@ def _read(file: str | None) -> str:
 @data_option
 @json_option
 def show(user_name: str, stack: Path, data: Path | None, as_json: bool) -> None:
-    """Show one user: state, what he gets in by, from where, and when a key was used last."""
+    """Show one user: state, what he gets in by, from where, and when a key was used last.
+
+    \b
+    Example:
+      feedgate user show acme
+    """
     from feedgate.gateway.services import open_database
     from feedgate.identity.store import UserStore
 

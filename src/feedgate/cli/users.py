@@ -100,7 +100,12 @@ user.add_command(show)
 @data_option
 @json_option
 def list_users(stack: Path, data: Path | None, as_json: bool) -> None:
-    """List users as they are served now."""
+    """List users as they are served now.
+
+    \b
+    Example:
+      feedgate user list
+    """
     from feedgate.gateway.services import open_database
     from feedgate.identity.store import UserStore
 
@@ -156,7 +161,12 @@ def _last_use(item: GatewayUser) -> str:
 @stack_option
 @data_option
 def remove(user_name: str, live: bool, stack: Path, data: Path | None) -> None:
-    """Remove a user; what he sent stays."""
+    """Remove a user; what he sent stays.
+
+    \b
+    Example:
+      feedgate user remove acme
+    """
     from feedgate.gateway.user_changes import UserChange
     from feedgate.gateway.users_file import has_user, remove_user
 
@@ -176,7 +186,12 @@ def remove(user_name: str, live: bool, stack: Path, data: Path | None) -> None:
 @stack_option
 @data_option
 def disable(user_name: str, stack: Path, data: Path | None) -> None:
-    """Refuse a user's logins and end his sessions; outlives restarts."""
+    """Refuse a user's logins and end his sessions; outlives restarts.
+
+    \b
+    Example:
+      feedgate user disable acme
+    """
     _set_enabled(stack, data, user_name, False)
     note(f"disabled {user_name}")
 
@@ -186,7 +201,12 @@ def disable(user_name: str, stack: Path, data: Path | None) -> None:
 @stack_option
 @data_option
 def enable(user_name: str, stack: Path, data: Path | None) -> None:
-    """Let a disabled user in again."""
+    """Let a disabled user in again.
+
+    \b
+    Example:
+      feedgate user enable acme
+    """
     _set_enabled(stack, data, user_name, True)
     note(f"enabled {user_name}")
 
@@ -203,7 +223,12 @@ def key() -> None:
 @stack_option
 @data_option
 def key_add(user_name: str, file: Path, live: bool, stack: Path, data: Path | None) -> None:
-    """Add a public key from FILE (the one that ends in .pub)."""
+    """Add a public key from FILE (the one that ends in .pub).
+
+    \b
+    Example:
+      feedgate user key add acme acme.pub
+    """
     from feedgate.gateway.user_changes import UserChange
     from feedgate.gateway.users_file import add_public_key, has_public_key, has_user
 
@@ -234,7 +259,12 @@ def key_add(user_name: str, file: Path, live: bool, stack: Path, data: Path | No
 @stack_option
 @data_option
 def key_remove(user_name: str, key_name: str, live: bool, stack: Path, data: Path | None) -> None:
-    """Remove a public key, named by its SHA256 fingerprint or by its file; its sessions end."""
+    """Remove a public key, named by its SHA256 fingerprint or by its file; its sessions end.
+
+    \b
+    Example:
+      feedgate user key remove acme acme.pub
+    """
     from feedgate.gateway.user_changes import UserChange
     from feedgate.gateway.users_file import has_public_key, remove_public_key
 

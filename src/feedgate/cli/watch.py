@@ -25,6 +25,11 @@ def status(stack: Path, data: Path | None, as_json: bool) -> None:
 
     Exit code 0: running and nothing waits. 1: a change or a landing waits for your decision, or a
     load failed. 4: no gateway is running.
+
+    \b
+    Examples:
+      feedgate status
+      feedgate status --json | jq .loads
     """
     from feedgate.gateway.definition import DefinitionStore
     from feedgate.gateway.services import open_database
@@ -117,7 +122,13 @@ def _print_status(report: dict[str, Any]) -> None:
 @click.option("-n", "--lines", default=50, show_default=True, help="How many lines to begin with.")
 @click.option("--audit", is_flag=True, help="The decisions instead of the activities.")
 def logs(stack: Path, data: Path | None, follow: bool, lines: int, audit: bool) -> None:
-    """Print the gateway's log, one JSON object a line."""
+    """Print the gateway's log, one JSON object a line.
+
+    \b
+    Examples:
+      feedgate logs -f
+      feedgate logs --audit -n 5
+    """
     folder = data_folder(stack, data)
     path = folder.audit_file if audit else folder.log_file
     if not path.exists():
