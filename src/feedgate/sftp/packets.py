@@ -203,9 +203,11 @@ def _checked_length(field: Buffer) -> int:
 def _head_wanted(head: bytearray) -> int:
     """How many more bytes are to be collected; 0 when the rest is a WRITE's payload, or nothing."""
     have = len(head)
-    if have < 5:
-        return 5 - have
+    if have < 4:
+        return 4 - have
     length = _checked_length(head[:4])
+    if have == 4:
+        return 1
     if head[4] == WRITE and length >= _WRITE_FIXED:
         if have < 13:
             return 13 - have
