@@ -39,6 +39,33 @@ def test_small_upload_is_memory_only_until_it_is_published(place: Any) -> None:
     assert length == limits.INLINE_OBJECT_BYTES_MAX
 
 
+@pytest.mark.parametrize("more", ["nothing", "a write", "a write before", "a cut", "much"])
+def test_sealed_ahead_is_what_was_written(place: Any, more: str) -> None:
+    """What was sealed while nobody waited counts only if nothing was written after it."""
+    upload = place.bucket.begin_upload("k", owner="session")
+    upload.write(10, [b"old bytes"])
+    upload.seal_ahead()
+    expected = bytes(10) + b"old bytes"
+    if more == "a write":
+        upload.write(10, [b"new"])
+        expected = bytes(10) + b"new bytes"
+    elif more == "a write before":
+        upload.write(0, [b"0123456789"])
+        expected = b"0123456789old bytes"
+    elif more == "a cut":
+        upload.truncate(13)
+        expected = bytes(10) + b"old"
+    elif more == "much":
+        upload.write(0, [b"x" * (INLINE + 1)])
+        expected = b"x" * (INLINE + 1)
+    upload.seal_ahead()
+    staged = upload.finish()
+    place.database.write_now(lambda tx: place.bucket.publish(tx, staged))
+    reader = place.bucket.open("k")
+    assert reader.pread(0, 1 << 20) == expected
+    assert reader.info.sha256 == hashlib.sha256(expected).hexdigest()
+
+
 def test_larger_upload_is_first_a_row_then_a_file(place: Any, monkeypatch: Any) -> None:
     """The row with owner, lease and wrapped data key is committed before the file exists."""
     order = []

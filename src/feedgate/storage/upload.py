@@ -30,7 +30,8 @@ from feedgate.storage import parts
 from feedgate.storage.bucket import Buffer, ObjectInfo, ObjectReader, StagedObject
 from feedgate.storage.extents import Extent, ExtentMap
 from feedgate.storage.index import Layout, VersionRow, etag_of, key_bytes, row_seal
-from feedgate.storage.layers import Beneath, canvas, hole_bytes, overlay, wants_rewrite
+from feedgate.storage.inline import InlineSeal
+from feedgate.storage.layers import Beneath, hole_bytes, overlay, wants_rewrite
 from feedgate.storage.openpart import OpenPart
 from feedgate.storage.partfiles import FirstError
 from feedgate.storage.partial import PartialState
@@ -93,6 +94,7 @@ class EmbeddedUpload:
         self._resumed = resumed
         self._failed: FeedgateError | None = None
         self._over = False
+        self._inline = InlineSeal(store, key, object_id)
         if over is not None:
             self._beneath = Beneath(over, over.info.size)
             self.size = over.info.size
@@ -116,6 +118,7 @@ class EmbeddedUpload:
             return
         end = offset + length
         self._check_end(offset, end)
+        self._inline.forget()
         with FirstError(self._fail):
             self._write(offset, end, pieces)
         self._count_held()
@@ -125,6 +128,7 @@ class EmbeddedUpload:
         """Cut the object to ``size`` bytes, or extend it with zeros. Raises as ``write``."""
         self._check_open()
         self._check_end(size, size)
+        self._inline.forget()
         with FirstError(self._fail):
             if size < self.size:
                 self._window.cut(size)
@@ -331,17 +335,16 @@ class EmbeddedUpload:
         )
 
     def _finish_inline(self) -> VersionRow:
-        plaintext = canvas(self._beneath, self.size)
-        for offset, run in self._window.take_all():
-            at = offset
-            for piece in run:
-                plaintext[at : at + len(piece)] = piece
-                at += len(piece)
-        data_key = self._store.kms.generate_data_key(self._store.context(self._key))
-        associated = parts.associated_data(self.object_id, 1)
-        ciphertext = parts.seal(data_key.plaintext, associated, plaintext)
-        sha256 = hashlib.sha256(plaintext).hexdigest()
-        return self._version(data_key, sha256, Layout(True, {}, ()), ciphertext)
+        sealed = self._inline.seal(self._beneath, self._window, self.size)
+        self._drop_window()
+        layout = Layout(True, {}, ())
+        return self._version(sealed.data_key, sealed.sha256, layout, sealed.ciphertext)
+
+    def seal_ahead(self) -> None:
+        """Do now what ``finish`` must if nothing more is written, while nobody waits."""
+        is_open = not self._over and self._failed is None
+        if is_open and self._part is None and self._lies_inline(self.size):
+            self._inline.try_ahead(self._beneath, self._window, self.size)
 
     def _finish_parts(self) -> VersionRow:
         if self._part is None and (self._window or self._resumed is None):
