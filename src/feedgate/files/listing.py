@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -131,13 +131,13 @@ class _Names:
     def entries(
         self, objects: Sequence[StoredObject], common_prefixes: Sequence[str]
     ) -> Iterator[Entry]:
-        merged = heapq.merge(
-            ((item.key.encode(), item) for item in objects),
-            ((prefix.encode(), None) for prefix in common_prefixes),
-            key=lambda pair: pair[0],
-        )
+        # the order of code points is that of UTF-8 bytes
+        merged: Iterable[tuple[str, StoredObject | None]] = ((item.key, item) for item in objects)
+        if common_prefixes:
+            prefixes = ((prefix, None) for prefix in common_prefixes)
+            merged = heapq.merge(merged, prefixes, key=lambda pair: pair[0])
         for key, item in merged:
-            name = child_name(self._prefix, key.decode())
+            name = child_name(self._prefix, key)
             if name is None:
                 continue
             while self._files and not name.startswith(self._files[-1]):

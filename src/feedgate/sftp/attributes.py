@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from feedgate.files.home import Entry
@@ -78,13 +79,19 @@ def long_name(entry: Entry, now_s: float) -> bytes:
     As ls does, a time within six months shows its hour, another its year. UTC.
     """
     mode = "drwxr--r--" if entry.kind == "directory" else "-rwxr--r--"
-    instant = time.gmtime(min(max(entry.modified_s, 0), _TIME_MAX))
+    minute = min(max(entry.modified_s, 0), _TIME_MAX) // 60
+    when = _when(minute, is_recent=abs(now_s - entry.modified_s) < _SIX_MONTHS_S)
+    return f"{mode}   1        -        - {entry.size:8d} {when} ".encode() + entry.name
+
+
+@lru_cache(maxsize=1024)  # what was sent together has few times
+def _when(minute: int, *, is_recent: bool) -> str:
+    """The time's twelve columns; ``minute`` is Unix time in minutes."""
+    instant = time.gmtime(minute * 60)
     day = f"{_MONTHS[instant.tm_mon - 1]} {instant.tm_mday:2d}"
-    if abs(now_s - entry.modified_s) < _SIX_MONTHS_S:
-        when = f"{day} {instant.tm_hour:02d}:{instant.tm_min:02d}"
-    else:
-        when = f"{day}  {instant.tm_year}"
-    return f"{mode} {1:3d} {'-':>8} {'-':>8} {entry.size:8d} {when} ".encode() + entry.name
+    if is_recent:
+        return f"{day} {instant.tm_hour:02d}:{instant.tm_min:02d}"
+    return f"{day}  {instant.tm_year}"
 
 
 def encode_name(entry: Entry, now_s: float) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from feedgate import limits
 from feedgate.database import Database, Transaction
 from feedgate.database.engine import Migration, Row
@@ -103,6 +105,9 @@ MIGRATIONS = (
 
 # one text for one value; made once, for `json.dumps` with options builds an encoder at each call
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+_metadata = msgspec.json.Decoder(dict[str, str]).decode  # for each name of a listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +430,7 @@ def _info(columns: Row) -> ObjectInfo:
         sha256=sha256,
         kms_key_arn=kms_key_arn,
         last_modified_ms=last_modified_ms,
-        metadata=json.loads(meta),
+        metadata=_metadata(meta),
     )
 
 
