@@ -78,16 +78,20 @@ class RunningGateway:
     def kill(self) -> None:
         """SIGKILL of the supervisor; its children end when they notice."""
         assert self.process is not None
-        children = self.children()
+        children = self.pids()
         self.process.kill()
         self.process.wait()
-        for pid in children.values():
+        for pid in (pid for pids in children.values() for pid in pids):
             _wait_gone(pid)
 
     def children(self) -> dict[str, int]:
-        """Role → pid of the supervisor's children."""
+        """Role → pid of the supervisor's children; of several workers, one's."""
+        return {role: pids[0] for role, pids in self.pids().items()}
+
+    def pids(self) -> dict[str, list[int]]:
+        """Role → pids of the supervisor's children."""
         assert self.process is not None
-        found = {}
+        found: dict[str, list[int]] = {}
         tasks = Path(f"/proc/{self.process.pid}/task")
         for task in tasks.iterdir():
             for pid in (task / "children").read_text().split():
@@ -97,7 +101,7 @@ class RunningGateway:
                     continue
                 if b"feedgate.cli.processes" in words:
                     role = words[words.index(b"feedgate.cli.processes") + 1].decode()
-                    found[role] = int(pid)
+                    found.setdefault(role, []).append(int(pid))
         return found
 
     @property
@@ -237,11 +241,7 @@ def gateway(tmp_path: Path) -> Iterator[RunningGateway]:
     made.init()
     yield made
     if made.process is not None and made.process.poll() is None:
-        children = made.children()
-        made.process.kill()
-        made.process.wait()
-        for pid in children.values():
-            _wait_gone(pid)
+        made.kill()
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class RoleSession:
     """An assumed role. ``variables`` go into the session policy; ``user_name`` is a supplier's.
 
     The role's policies are those of the stack at the time of each request; the session policy is
-    the one of the login, as on AWS.
+    the one of the login until it is renewed.
     """
 
     role: Role
@@ -74,6 +74,13 @@ class RoleSession:
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
+    def renew(self, policy: Policy | None) -> None:
+        """Be bound by another session policy, once the judge has taken up a definition again.
+
+        AWS fixes it at the login; here a policy that was narrowed binds open sessions too.
+        """
+        object.__setattr__(self, "session_policy", policy)
+
 class Operator:
     """Whoever runs commands on this machine: the account's root, bound by key policies and Deny."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from feedgate.identity.refusals import Refusal, RefusalCause
+from feedgate.stack.resources import User
 
 __all__ = ["Credentials", "Door", "Supervision", "Unsupervised"]
 
@@ -16,13 +17,18 @@ __all__ = ["Credentials", "Door", "Supervision", "Unsupervised"]
 class Credentials:
     """By what a session got in: asked again when users or definition change.
 
-    ``fingerprint`` is that of the SSH key, empty where there was none.
+    ``fingerprint`` is that of the SSH key, empty where there was none; ``user`` is as it was then.
     """
 
-    user_name: str
+    user: User
     fingerprint: str
     by_password: bool
     source_ip: str
+
+    @property
+    def user_name(self) -> str:
+        """Who it is."""
+        return self.user.user_name
 
 
 class Door(Protocol):
@@ -68,7 +74,16 @@ class Supervision(Protocol):
         """Whether a proxied connection may stay, now that the client's address is known."""
         ...
 
-    def authenticated(self, number: int, user_name: str, address: str, session_id: str) -> None:
+    def authenticated(
+        self,
+        number: int,
+        user_name: str,
+        address: str,
+        session_id: str,
+        *,
+        fingerprint: str = "",
+        client_version: str = "",
+    ) -> None:
         """Somebody logged in; ``Door.end`` follows where that was one too many."""
         ...
 
@@ -97,7 +112,16 @@ class Unsupervised:
         del number, address
         return True
 
-    def authenticated(self, number: int, user_name: str, address: str, session_id: str) -> None:
+    def authenticated(
+        self,
+        number: int,
+        user_name: str,
+        address: str,
+        session_id: str,
+        *,
+        fingerprint: str = "",
+        client_version: str = "",
+    ) -> None:
         """Nobody counts."""
 
     def failed(self, address: str, password_of: str | None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 
-from feedgate.access.principals import role_session_for_user
+from feedgate.access.principals import RoleSession, role_session_for_user, session_policy
 from feedgate.errors import FeedgateError
 from feedgate.files.home import HomeDirectory, SessionContext
 from feedgate.gateway.lifecycle import Credentials
@@ -14,6 +15,7 @@ from feedgate.identity.gate import key_refusal, user_refusal
 from feedgate.identity.users import GatewayUser
 from feedgate.limits import KEY_USE_RECORDED_S, SCORES_KEPT_MAX
 from feedgate.stack.access_tags import rules_of
+from feedgate.stack.resources import User
 
 __all__ = ["GatewayLogin"]
 
@@ -23,6 +25,9 @@ class GatewayLogin:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._sessions: weakref.WeakValueDictionary[int, RoleSession]
+        self._sessions = weakref.WeakValueDictionary()
+        self._opened = 0
         self._recorded: dict[tuple[str, str], float] = {}
         self._recording: set[asyncio.Task[None]] = set()
         self._passwords_of = -1
@@ -42,6 +47,8 @@ class GatewayLogin:
         session = role_session_for_user(
             services.stack, context.user.user, session_id=context.session_id, judge=services.judge
         )
+        self._opened += 1
+        self._sessions[self._opened] = session
         return HomeDirectory(
             context=context,
             buckets=services.guarded(session),
@@ -58,6 +65,8 @@ class GatewayLogin:
         now, address = time.time(), credentials.source_ip
         if user is None or user_refusal(user, address, now) is not None:
             return False
+        if _lost_something(credentials.user, user.user):
+            return False
         if not rules_of(services.stack.server.tags).admit(address):
             return False
         if credentials.by_password and user.password is None:
@@ -68,6 +77,21 @@ class GatewayLogin:
             key.fingerprint == credentials.fingerprint and key_refusal(key, address, now) is None
             for key in user.ssh_public_keys
         )
+
+    def renew_policies(self) -> None:
+        """Bind open sessions by the session policies that their users have now."""
+        services = self._services
+        renewed = False
+        for session in list(self._sessions.values()):
+            user = services.users.get(session.user_name or "")
+            if user is None:
+                continue  # it ends anyway
+            policy = session_policy(user.user)
+            if policy != session.session_policy:
+                session.renew(policy)
+                renewed = True
+        if renewed:
+            services.judge.take_up(services.stack)
 
     def takes_passwords(self) -> bool:
         """Whether any user has a password."""
@@ -98,3 +122,13 @@ class GatewayLogin:
 
     def _wake_loader(self, _landing_id: str) -> None:
         self._services.wake_loader()
+
+
+def _lost_something(before: User, now: User) -> bool:
+    """Whether role or folders are not those of the login any more; a folder more is none lost."""
+    return (
+        before.role_arn != now.role_arn
+        or before.home_directory_type != now.home_directory_type
+        or (before.home_directory_type == "PATH" and before.home_directory != now.home_directory)
+        or not set(before.home_directory_mappings) <= set(now.home_directory_mappings)
+    )

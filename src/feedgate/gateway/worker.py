@@ -141,5 +141,6 @@ class _Worker:
         self._recheck_due = services.users_changed() or self._recheck_due
         self._recheck_due = services.refresh() or self._recheck_due
         if self._recheck_due:
+            login.renew_policies()
             door.recheck(login.still_valid)
             self._recheck_due = False

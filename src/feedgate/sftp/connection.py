@@ -26,6 +26,7 @@ from feedgate.sftp.authentication import Authenticator, Identity
 from feedgate.sftp.channel import SftpChannel
 from feedgate.sftp.events import ConnectionEvents, SessionEvents
 from feedgate.sftp.fastpath import speed_up
+from feedgate.sftp.footprint import forget_handshake, slim_channel, slim_connection
 from feedgate.sftp.gaps import (
     accept_service_request,
     bound_host_key_proofs,
@@ -148,7 +149,7 @@ class SshServer(asyncssh.SSHServer):
         if self.identity is None:
             return None
         return Credentials(
-            self.identity.user.user_name,
+            self.identity.user.user,
             self.identity.fingerprint,
             self.identity.by_password,
             self._source_ip,
@@ -190,6 +191,8 @@ class SshServer(asyncssh.SSHServer):
         require_more(conn, self._is_complete)
         bound_host_key_proofs(conn)
         ignore_stray_replies(conn)
+        if self._around.fast:
+            slim_connection(conn)
         self._around.opened(self)
 
     def _too_many_tries(self) -> None:
@@ -263,8 +266,15 @@ class SshServer(asyncssh.SSHServer):
         self.active_at = asyncio.get_running_loop().time()
         self._events = self._events.with_fields(user=user_name)
         self._connected(identity)
+        if self._around.fast:
+            forget_handshake(self._connection)
         self._around.supervision.authenticated(
-            self.number, user_name, self._source_ip, self.session_id
+            self.number,
+            user_name,
+            self._source_ip,
+            self.session_id,
+            fingerprint=identity.fingerprint,
+            client_version=self._version_of_client(),
         )
         if identity.fingerprint:
             self._around.login.used(user_name, identity.fingerprint)
@@ -323,6 +333,7 @@ class SshServer(asyncssh.SSHServer):
         refuse_environment(channel)
         if self._around.fast:
             speed_up(channel)
+            slim_channel(channel)
         self.channels.add(session)
         return channel, session
 
