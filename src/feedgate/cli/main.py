@@ -47,6 +47,9 @@ COMMANDS: dict[str, CommandRow] = {
     "logs": CommandRow("Run", "watch", "logs", "Print the gateway's log."),
     "demo": CommandRow("Run", "demo", "demo", "Watch a file become rows, in a scratch folder."),
     "user": CommandRow("Access", "users", "user", "Add, list, disable, remove users and SSH keys."),
+    "hostkey": CommandRow(
+        "Access", "hostkeys", "hostkey", "List, import, rotate, remove SSH host keys."
+    ),
     "explain": CommandRow(
         "Access", "explain", "explain", "Say why an operation is allowed or not."
     ),

@@ -226,10 +226,10 @@ class HostKeyFolder:
             waiting = {key.type: key for key in keys if key.state == "ANNOUNCED"}
             for key in old:
                 if key.type in waiting:
+                    name = key.host_key_id
                     raise Conflict(
-                        f"the host key {waiting[key.type].host_key_id} waits already to follow "
-                        f"{key.host_key_id}",
-                        hint=f"to end the overlap now: feedgate hostkey remove {key.host_key_id}",
+                        f"{waiting[key.type].host_key_id} waits already to follow {name}",
+                        hint=f"to end the overlap now: feedgate hostkey remove {name} --yes",
                     )
             _refuse_too_many(len(entries) + len(old))
             for key in old:
