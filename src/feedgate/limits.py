@@ -59,6 +59,12 @@ PASSWORDS_WAITING_MAX: Final = 64  # for these threads; more are refused unread
 KEY_USE_RECORDED_S: Final = 60  # the last use of a key is written this often at most
 FINGERPRINTS_TOLD_MAX: Final = 6  # of the keys that a refused connection offered
 
+LOGINS_KEPT_MAX: Final = 4_000  # rows of who logged in; the same of refused users, and strangers
+LOGINS_KEPT_S: Final = 90 * 86_400
+LOGINS_PER_ADDRESS_MAX: Final = 100  # rows of names that nobody has, from one address
+LOGINS_PENDING_MAX: Final = 500  # kinds of logins and refusals that wait to be written
+LOGINS_WRITTEN_S: Final = 1.0  # they are written this often at most
+LOGIN_TEXT_CHARS_MAX: Final = 256  # of a name or a client's version; eight times that of a detail
 # -- the door -----------------------------------------------------------------------------------
 SFTP_PACKET_SLACK_BYTES: Final = 1_024  # a WRITE's own fields beside 256 KiB of data
 SFTP_NAMES_BYTES_MAX: Final = 192 * 1024  # of one READDIR reply; OpenSSH takes 256 KiB

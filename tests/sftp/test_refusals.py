@@ -37,8 +37,11 @@ class Recorder(Unsupervised):
     def failed(self, address: str, password_of: str | None) -> None:
         self.failures.append((address, password_of))
 
-    def authenticated(self, number: int, user_name: str, address: str, session_id: str) -> None:
+    def authenticated(
+        self, number: int, user_name: str, address: str, session_id: str, **client: str
+    ) -> None:
         assert len(session_id) == 16
+        assert client["client_version"].startswith("SSH-2.0-")
         self.logins.append((number, user_name, address))
 
     def closed(self, number: int) -> None:

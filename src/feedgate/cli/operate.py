@@ -290,6 +290,7 @@ class Application:
 def _serve(options: GatewayOptions, application: Application) -> None:
     from feedgate.cli.hostkey_watch import HostKeyFollower
     from feedgate.gateway.housekeeping import Housekeeping
+    from feedgate.gateway.logins import LoginTally
     from feedgate.gateway.services import open_database
     from feedgate.gateway.supervisor import Supervisor
     from feedgate.ledger.store import Ledger
@@ -300,12 +301,16 @@ def _serve(options: GatewayOptions, application: Application) -> None:
     log = EventLog.file(folder.log_file, now=time.time)
     housekeeping = Housekeeping(folder, database, log)
     host_keys = HostKeyFollower(folder.hostkeys, options.ready_file, log)
+    logins = LoginTally(database, log)
     supervisor = Supervisor(
         options,
         log,
         on_event=partial(_print_event, Ledger(database)) if on_terminal() else lambda _event: None,
         on_worker_gone=housekeeping.give_up_uploads,
         rules=_server_rules(database),
+        on_refused=logins.refused,
+        on_login=logins.accepted,
+        pardons=logins.take_pardons,
     )
 
     def prepare() -> None:
@@ -322,11 +327,13 @@ def _serve(options: GatewayOptions, application: Application) -> None:
     def opened(host: str, port: int) -> None:
         _opened(options, database, application.stack, host, port)
         host_keys.start()
+        logins.start()
 
     try:
         supervisor.run(prepare, opened)
     finally:
         host_keys.stop()
+        logins.stop()
         housekeeping.stop()
         database.close()
 

@@ -82,6 +82,9 @@ class _Scores(Generic[K]):
             self._kept.popitem(last=False)
         return score
 
+    def forget(self, key: K) -> None:
+        self._kept.pop(key, None)
+
 
 class Admission:
     """``now`` is monotonic time in seconds, the same clock in each call."""
@@ -206,6 +209,15 @@ class Admission:
             doublings = min(int(excess), 32)
             block_s = min(limits.PENALTY_S * 2.0**doublings, self.bounds.penalty_s_max)
             _remember(self._blocked_until, source, now + block_s)
+
+    def penalty_s(self, address: str, now: float) -> float:
+        """How much longer the address is refused for its failures."""
+        return max(0.0, self._blocked_until.get(source_of(address), 0.0) - now)
+
+    def forgive(self, address: str) -> None:
+        """Forget the failures of an address."""
+        self._failures.forget(source_of(address))
+        self._blocked_until.pop(source_of(address), None)
 
     def password_delay_s(self, user_name: str, address: str, now: float) -> float:
         """How long the answer to a password for this user waits."""

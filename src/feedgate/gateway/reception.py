@@ -22,9 +22,11 @@ from feedgate.gateway.admission import Admission, AdmissionLimits
 from feedgate.gateway.process import Channel
 from feedgate.identity.refusals import Refusal, RefusalCause
 from feedgate.stack.access_tags import AddressRules, Network, is_within
-from feedgate.telemetry import EventLog
+from feedgate.telemetry import EventLog, utc_iso
 
-__all__ = ["Reception", "Worker"]
+__all__ = ["OnLogin", "Reception", "Worker"]
+
+OnLogin = Callable[[str, str, str, str], None]  # user, address, key's fingerprint, client's version
 
 
 class Worker(Protocol):
@@ -52,11 +54,13 @@ class Reception:
         *,
         proxy_from: Sequence[Network] = (),
         on_refused: Callable[[Refusal], None] = lambda _refusal: None,
+        on_login: OnLogin = lambda _user, _address, _fingerprint, _client: None,
     ) -> None:
         self._admission = Admission(bounds)
         self._log = log
         self._proxy_from = tuple(proxy_from)
         self._on_refused = on_refused
+        self._on_login = on_login
         self._given: dict[int, _Given] = {}  # those behind a proxy before they are counted, too
         self._next = 0
         self._handlers: dict[str, Callable[[Worker, dict[str, Any]], None]] = {
@@ -71,6 +75,11 @@ class Reception:
     def take_rules(self, rules: AddressRules) -> None:
         """The server's lists of addresses, as they are from now on."""
         self._admission.rules = rules
+
+    def forgive(self, address: str) -> None:
+        """Forget the failed logins of an address, by the operator's word."""
+        self._admission.forgive(address)
+        self._log.info("failed logins were forgiven", source_ip=address)
 
     # -- connections --------------------------------------------------------------------------
 
@@ -133,7 +142,11 @@ class Reception:
 
     def _refuse(self, cause: RefusalCause, address: str) -> None:
         self._log.emit("CONNECTION_REJECTED", source_ip=address, cause=cause)
-        self._on_refused(Refusal(cause, time.time(), source_ip=address))
+        now, detail = time.time(), ""
+        if cause is RefusalCause.RATE_LIMITED:
+            end_s = self._admission.penalty_s(address, time.monotonic())
+            detail = f"until {utc_iso(now + end_s)}"
+        self._on_refused(Refusal(cause, now, source_ip=address, detail=detail))
 
     # -- what workers say ---------------------------------------------------------------------
 
@@ -162,6 +175,9 @@ class Reception:
         )
         if cause is not None:
             self._end(number, cause)
+            return
+        fingerprint, client = str(message["fingerprint"]), str(message["client_version"])
+        self._on_login(str(message["user"]), address, fingerprint, client)
 
     def _on_failed(self, _worker: Worker, message: dict[str, Any]) -> None:
         self._admission.failed(

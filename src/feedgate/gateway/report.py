@@ -88,10 +88,25 @@ class Report:
 
     # -- news ---------------------------------------------------------------------------------
 
-    def authenticated(self, number: int, user_name: str, address: str, session_id: str) -> None:
+    def authenticated(
+        self,
+        number: int,
+        user_name: str,
+        address: str,
+        session_id: str,
+        *,
+        fingerprint: str = "",
+        client_version: str = "",
+    ) -> None:
         """See the protocol."""
         self.send(
-            "authenticated", number=number, user=user_name, address=address, session_id=session_id
+            "authenticated",
+            number=number,
+            user=user_name,
+            address=address,
+            session_id=session_id,
+            fingerprint=fingerprint,
+            client_version=client_version,
         )
 
     def failed(self, address: str, password_of: str | None) -> None:

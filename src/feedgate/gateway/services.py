@@ -27,6 +27,7 @@ from feedgate.gateway.definition import Definition, DefinitionStore
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.queries import connect_short
 from feedgate.gateway.sealing import DEFAULT_KMS_KEY, ReceiptSealer
+from feedgate.identity import logins as login_store
 from feedgate.identity import store as identity_store
 from feedgate.identity.store import UserStore
 from feedgate.kms.envelope import KmsKey
@@ -55,6 +56,7 @@ def open_database(folder: DataFolder) -> Database:
             *ledger_store.MIGRATIONS,
             *identity_store.MIGRATIONS,
             *definition_store.MIGRATIONS,
+            *login_store.MIGRATIONS,
         )
     )
     return database

@@ -27,7 +27,7 @@ from feedgate.errors import CouldNot, FeedgateError
 from feedgate.gateway.admission import AdmissionLimits
 from feedgate.gateway.folder import DataFolder, RunLock, write_atomically
 from feedgate.gateway.process import Channel
-from feedgate.gateway.reception import Reception
+from feedgate.gateway.reception import OnLogin, Reception
 from feedgate.identity.refusals import Refusal
 from feedgate.limits import (
     ACCEPT_BACKLOG,
@@ -88,8 +88,9 @@ class Supervisor:
     """One run of a gateway, from the lock to exit 0.
 
     ``on_event`` gets what a person at the terminal sees, ``on_refused`` each refused connection
-    with its one cause, ``on_worker_gone`` the ids of the sessions that died with a worker.
-    ``rules`` says which addresses the server refuses now; it is asked once a second.
+    with its one cause, ``on_login`` each login, ``on_worker_gone`` the ids of the sessions that
+    died with a worker. ``rules`` says which addresses the server refuses now, ``pardons`` whose
+    failed logins the operator wants forgotten; both are asked once a second.
     """
 
     def __init__(
@@ -101,14 +102,21 @@ class Supervisor:
         on_refused: Callable[[Refusal], None] = lambda _refusal: None,
         on_worker_gone: Callable[[Sequence[str]], None] = lambda _session_ids: None,
         rules: Callable[[], AddressRules] = lambda: ANY_ADDRESS,
+        on_login: OnLogin = lambda _user, _address, _fingerprint, _client: None,
+        pardons: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._options = options
         self._log = log
         self._on_worker_gone = on_worker_gone
         self._rules = rules
         self._rules_at = 0.0
+        self._pardons = pardons
         self._reception = Reception(
-            options.admission, log, proxy_from=options.proxy_from, on_refused=on_refused
+            options.admission,
+            log,
+            proxy_from=options.proxy_from,
+            on_refused=on_refused,
+            on_login=on_login,
         )
         self._on_event = on_event
         self._lock = RunLock(options.folder)
@@ -286,6 +294,8 @@ class Supervisor:
                 self._reception.take_rules(self._rules())
             except FeedgateError as error:  # the last good ones stay
                 self._log.error("the server's lists of addresses were not read", reason=str(error))
+            for address in self._pardons():
+                self._reception.forgive(address)
 
     def _on_child_message(self, child: _Child) -> None:
         try:
