@@ -56,6 +56,7 @@ PASSWORD_CHARS_MIN: Final = 12  # NIST SP 800-63B asks for 8, and for 15 where i
 PASSWORD_CHARS_MAX: Final = 512
 PASSWORD_THREADS: Final = 2  # per worker, 19 MiB each while they verify
 PASSWORDS_WAITING_MAX: Final = 64  # for these threads; more are refused unread
+USERS_KEPT_MAX: Final = 256  # as they were read; with their sessions' policies
 KEY_USE_RECORDED_S: Final = 60  # the last use of a key is written this often at most
 FINGERPRINTS_TOLD_MAX: Final = 6  # of the keys that a refused connection offered
 

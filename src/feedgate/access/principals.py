@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from feedgate.errors import AccessDenied, DefinitionError, Finding
@@ -25,6 +26,7 @@ from feedgate.iam import evaluate as iam
 from feedgate.iam.arn import parse_arn, session_arn
 from feedgate.iam.condition import ContextValue
 from feedgate.iam.policy import Policy, PolicyError, Statement, parse_policy
+from feedgate.limits import USERS_KEPT_MAX
 from feedgate.stack.resources import Role, Stack, User
 
 if TYPE_CHECKING:
@@ -72,8 +74,6 @@ class RoleSession:
     def __post_init__(self) -> None:
         object.__setattr__(self, "arn", session_arn(self.role.arn, self.session_name))
 
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)
     def renew(self, policy: Policy | None) -> None:
         """Be bound by another session policy, once the judge has taken up a definition again.
 
@@ -81,6 +81,8 @@ class RoleSession:
         """
         object.__setattr__(self, "session_policy", policy)
 
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Operator:
     """Whoever runs commands on this machine: the account's root, bound by key policies and Deny."""
 
@@ -167,7 +169,7 @@ def session_policy(user: User) -> Policy | None:
     if user.policy is None:
         return None
     try:
-        return parse_policy(user.policy, kind="session", name=f"{user.user_name}/Policy")
+        return _parsed(user.policy, f"{user.user_name}/Policy")
     except PolicyError as error:
         raise DefinitionError(
             [
@@ -181,6 +183,11 @@ def session_policy(user: User) -> Policy | None:
                 for problem in error.problems
             ]
         ) from error
+
+
+@lru_cache(maxsize=USERS_KEPT_MAX)  # the sessions of a user share it
+def _parsed(text: str, name: str) -> Policy:
+    return parse_policy(text, kind="session", name=name)
 
 
 def transfer_variables(user: User) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
 
 from feedgate.identity.key_options import NO_OPTIONS, parse_options
 from feedgate.identity.users import GatewayUser, Password, SshPublicKey
+from feedgate.limits import USERS_KEPT_MAX
 from feedgate.stack.resources import User
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "UserRow",
     "decode_row",
     "encode_user",
+    "served_user",
     "user_like",
 ]
 
@@ -111,6 +114,12 @@ def decode_row(row: tuple[Any, ...]) -> UserRow:
         keys=tuple(_key_row(fields) for fields in msgspec.json.decode(keys)),
         password=_password(*msgspec.json.decode(password)) if password is not None else None,
     )
+
+
+@lru_cache(maxsize=USERS_KEPT_MAX)  # keyed by the whole row, so never stale
+def served_user(row: tuple[Any, ...]) -> GatewayUser:
+    """The user that a row of ``SELECT_USERS`` serves; the same object for all of his sessions."""
+    return decode_row(row).served()
 
 
 def _key_row(fields: Sequence[Any]) -> KeyRow:

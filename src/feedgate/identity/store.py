@@ -33,6 +33,7 @@ from feedgate.identity.rows import (
     UserRow,
     decode_row,
     encode_user,
+    served_user,
     user_like,
 )
 from feedgate.identity.template_users import name_problem, parse_template_users
@@ -118,7 +119,7 @@ class UserStore:
         rows = self._database.read(
             SELECT_USERS + "WHERE user_name = ? AND removed = 0", (user_name,)
         )
-        return decode_row(rows[0]).served() if rows else None
+        return served_user(rows[0]) if rows else None
 
     def list(self) -> Sequence[GatewayUser]:
         """All users by name, disabled ones included, removed ones not."""

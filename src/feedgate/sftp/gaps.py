@@ -21,6 +21,7 @@ assertion fails at start or at the first connection; only the last one gives Non
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import asyncssh
@@ -121,16 +122,22 @@ def user_name_in_question(connection: asyncssh.SSHServerConnection) -> str:
 
 def ignore_stray_replies(connection: asyncssh.SSHServerConnection) -> None:
     """Take no notice of a global reply that nothing waits for."""
-    handlers: Any = connection._packet_handlers
+    assert hasattr(connection, "_global_request_waiters")
+    kind: Any = type(connection)
+    connection._packet_handlers = _tolerant_handlers(kind)
+
+
+@cache  # one table for all connections
+def _tolerant_handlers(kind: Any) -> Any:
+    handlers = kind._packet_handlers
     process = handlers[MSG_REQUEST_FAILURE]
 
     def tolerant(conn: Any, packet_type: int, packet_id: int, packet: SSHPacket) -> None:
         if conn._global_request_waiters:
             process(conn, packet_type, packet_id, packet)
 
-    assert hasattr(connection, "_global_request_waiters")
     replies = {MSG_REQUEST_SUCCESS: tolerant, MSG_REQUEST_FAILURE: tolerant}
-    connection._packet_handlers = {**handlers, **replies}
+    return {**handlers, **replies}
 
 
 def negotiated_kex(connection: asyncssh.SSHServerConnection) -> str | None:
