@@ -101,6 +101,38 @@ DEVIATIONS: Final = (
         "large files over bad lines",
     ),
     Deviation(
+        "passwords",
+        "service-managed users have SSH keys only; SftpAuthenticationMethods is for custom identity"
+        " providers (API, IdentityProviderDetails)",
+        "`feedgate user password` gives one user a password, alone (PUBLIC_KEY_OR_PASSWORD) or after"
+        " a key (PUBLIC_KEY_AND_PASSWORD); without one nothing changes",
+        "some suppliers' programs know nothing else",
+        switched=False,
+    ),
+    Deviation(
+        "revocation",
+        "a change of user or policy holds from the next connection on",
+        "a user or key that is removed, disabled or expired ends its sessions within seconds;"
+        " a changed role or folder ends them, a changed session policy binds them",
+        "who takes access away wants it gone",
+        switched=False,
+    ),
+    Deviation(
+        "key-options",
+        "a key body holds no options (API, ImportSshPublicKey)",
+        "`from=` and `expiry-time=` before a key are honoured, others refused by name",
+        "a key that works from one network, until one day, is worth less to a thief",
+        switched=False,
+    ),
+    Deviation(
+        "address-lists",
+        "addresses are restricted by a VPC endpoint's security groups",
+        "tags of the server and of users: `feedgate:allowedCidrs`, `feedgate:deniedCidrs`; of users"
+        " also `feedgate:expiresAt`",
+        "there is no VPC here",
+        switched=False,
+    ),
+    Deviation(
         "banner",
         "the server's first line is `SSH-2.0-AWS_SFTP_1.2` (captures of 2025 and 2026)",
         "`SSH-2.0-feedgate`",

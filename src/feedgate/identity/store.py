@@ -328,9 +328,7 @@ class UserStore:
         self._database.write_now(change)
 
     def set_password(self, user_name: str, password: Password | None) -> None:
-        """Let a user in by a password, of which only the hash is given and kept; None: no longer.
-
-        No template can say it, so it is no drift.
+        """Let a user in by a password, or no longer. No template can say it, so it is no drift.
 
         Raises:
             NotFound: no such user, or it has no password to take away.
@@ -435,14 +433,8 @@ class UserStore:
             " comment = excluded.comment, origin = excluded.origin, removed = 0,"
             " options = excluded.options",
             (
-                user_name,
-                key.fingerprint,
-                key.type,
-                key.body,
-                key.comment,
-                self._now_ms(),
-                origin,
-                key.options.text,
+                *(user_name, key.fingerprint, key.type, key.body, key.comment),
+                *(self._now_ms(), origin, key.options.text),
             ),
         )
 
