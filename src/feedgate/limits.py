@@ -46,6 +46,7 @@ PASSWORD_DELAY_S_MAX: Final = 8.0  # well below LOGIN_TIMEOUT_S
 KNOWN_ADDRESS_S: Final = 30 * 86_400  # an address from which a user logged in stays known to him
 SCORES_KEPT_MAX: Final = 10_000  # addresses and users of whom failures are remembered
 REPORTS_WAITING_MAX: Final = 20_000  # a worker's messages that its supervisor has not taken yet
+REJECTIONS_LOGGED_MAX: Final = 100  # lines per second about connections that are refused
 PROXY_HEADER_S: Final = 5.0  # for a PROXY protocol header to arrive
 PROXY_HEADER_BYTES_MAX: Final = 1_024  # of version 2 with its extra values; version 1 has 107
 TCP_KEEPALIVE_IDLE_S: Final = 60  # then TCP asks whether the peer is there
@@ -59,13 +60,13 @@ PASSWORDS_WAITING_MAX: Final = 64  # for these threads; more are refused unread
 USERS_KEPT_MAX: Final = 256  # as they were read; with their sessions' policies
 KEY_USE_RECORDED_S: Final = 60  # the last use of a key is written this often at most
 FINGERPRINTS_TOLD_MAX: Final = 6  # of the keys that a refused connection offered
-
 LOGINS_KEPT_MAX: Final = 4_000  # rows of who logged in; the same of refused users, and strangers
 LOGINS_KEPT_S: Final = 90 * 86_400
 LOGINS_PER_ADDRESS_MAX: Final = 100  # rows of names that nobody has, from one address
 LOGINS_PENDING_MAX: Final = 500  # kinds of logins and refusals that wait to be written
 LOGINS_WRITTEN_S: Final = 1.0  # they are written this often at most
 LOGIN_TEXT_CHARS_MAX: Final = 256  # of a name or a client's version; eight times that of a detail
+
 # -- the door -----------------------------------------------------------------------------------
 SFTP_PACKET_SLACK_BYTES: Final = 1_024  # a WRITE's own fields beside 256 KiB of data
 SFTP_NAMES_BYTES_MAX: Final = 192 * 1024  # of one READDIR reply; OpenSSH takes 256 KiB

@@ -335,6 +335,39 @@ def test_one_worker_of_two_dies(gateway: Any) -> None:
         transport.close()
 
 
+def test_idle_and_unresponsive_clients(gateway: Any, opened: contextlib.ExitStack) -> None:
+    """Who is idle is cut, who writes a byte now and then is not, and who froze is found out."""
+    gateway.start("--idle-timeout", "2", "--unresponsive-timeout", "1")
+    writer, idler = log_in(gateway), log_in(gateway)
+    for transport in (writer, idler):
+        opened.callback(transport.close)
+    client = paramiko.SFTPClient.from_transport(writer)
+    assert client is not None
+    handle = client.open("/incoming/slow.csv", "w")
+    frozen = subprocess.Popen(
+        [*gateway.sftp_command(), f"{gateway.user}@127.0.0.1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    opened.enter_context(frozen)
+    opened.callback(frozen.kill)
+    gateway.wait_for(lambda: len(events(gateway, "CONNECTED")) == 3)
+    os.killpg(frozen.pid, signal.SIGSTOP)
+    began = time.monotonic()
+
+    def is_over() -> bool:
+        handle.write(b"1\n")
+        handle.flush()
+        return len(events(gateway, "DISCONNECTED")) == 2
+
+    gateway.wait_for(is_over, timeout_s=10)
+    assert time.monotonic() - began >= 1
+    assert not idler.is_active()
+    assert writer.is_active()
+    handle.close()
+
+
 def test_passwords_and_last_use(running: Any) -> None:
     """From the command to the login: a file, never an argument; off again; the key's last use."""
     assert running.json("user", "show", running.user)["ssh_public_keys"][0]["last_used_at"] is None

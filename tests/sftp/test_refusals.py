@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from test_passwords import give_password, set_tags
 from feedgate.errors import AccessDenied
 from feedgate.gateway.lifecycle import Unsupervised
 from feedgate.identity.refusals import Refusal, RefusalCause
+from feedgate.limits import AUTH_FAILURE_S
 from feedgate.stack.access_tags import DENIED_TAG, EXPIRES_TAG
 
 
@@ -78,6 +80,40 @@ def try_key(door: Any, user: str, key: Path) -> None:
     with pytest.raises(paramiko.AuthenticationException):
         transport.auth_publickey(user, key_of(key))
     transport.close()
+
+
+def test_refused_keys_look_alike(watched: Any) -> None:
+    """Whatever is wrong with user, key or address: one text, one list of methods, one time."""
+    public = watched.key.with_suffix(".pub").read_text()
+    for name, prepare in {
+        "disabled_one": watched.login.disable,
+        "expired_one": lambda name: set_tags(watched, name, **{EXPIRES_TAG: "2020-01-01"}),
+        "denied_here": lambda name: set_tags(watched, name, **{DENIED_TAG: "127.0.0.0/8"}),
+        "has_no_key": watched.login.add,
+        "key_expired": lambda name: watched.login.add(name, f'expiry-time="20200101" {public}'),
+        "key_elsewhere": lambda name: watched.login.add(name, f'from="192.0.2.1" {public}'),
+    }.items():
+        watched.login.add(name, public)
+        prepare(name)
+    key = key_of(watched.key)
+    shown, times = set(), {}
+    for name in [*watched.login.users, "nobody_here", "x"]:
+        if name == watched.user:
+            continue
+        took = []
+        for _ in range(7):
+            transport = client(watched)
+            started = time.perf_counter()
+            with pytest.raises(paramiko.AuthenticationException) as raised:
+                transport.auth_publickey(name, key)
+            took.append(time.perf_counter() - started)
+            with pytest.raises(paramiko.BadAuthenticationType) as remaining:
+                transport.auth_none(name)
+            shown.add((str(raised.value), tuple(remaining.value.allowed_types)))
+            transport.close()
+        times[name] = statistics.median(took)
+    assert shown == {("Authentication failed.", ("publickey",))}
+    assert max(times.values()) - min(times.values()) < AUTH_FAILURE_S, times
 
 
 def with_options(door: Any, options: str) -> None:

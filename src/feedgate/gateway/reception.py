@@ -63,6 +63,9 @@ class Reception:
         self._on_login = on_login
         self._given: dict[int, _Given] = {}  # those behind a proxy before they are counted, too
         self._next = 0
+        self._logged_in = 0  # the second of which rejections are counted
+        self._logged = 0
+        self._untold = 0
         self._handlers: dict[str, Callable[[Worker, dict[str, Any]], None]] = {
             "admit": self._on_admit,
             "authenticated": self._on_authenticated,
@@ -141,12 +144,24 @@ class Reception:
                 given.worker.channel.send("end", number=number, cause=cause)
 
     def _refuse(self, cause: RefusalCause, address: str) -> None:
-        self._log.emit("CONNECTION_REJECTED", source_ip=address, cause=cause)
         now, detail = time.time(), ""
+        self._log_refused(cause, address, int(now))
         if cause is RefusalCause.RATE_LIMITED:
             end_s = self._admission.penalty_s(address, time.monotonic())
             detail = f"until {utc_iso(now + end_s)}"
         self._on_refused(Refusal(cause, now, source_ip=address, detail=detail))
+
+    def _log_refused(self, cause: RefusalCause, address: str, second: int) -> None:
+        """A flood may not fill the disk: so many lines a second, then their number."""
+        if second != self._logged_in:
+            if self._untold:
+                self._log.warning("rejected connections that were not logged", count=self._untold)
+            self._logged_in, self._logged, self._untold = second, 0, 0
+        if self._logged < limits.REJECTIONS_LOGGED_MAX:
+            self._logged += 1
+            self._log.emit("CONNECTION_REJECTED", source_ip=address, cause=cause)
+        else:
+            self._untold += 1
 
     # -- what workers say ---------------------------------------------------------------------
 

@@ -28,6 +28,11 @@ class Report:
         self._is_writing = False
         self._asked: dict[int, asyncio.Future[Any]] = {}
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is still to be sent."""
+        return bool(self._waiting)
+
     def send(self, kind: str, **fields: Any) -> None:
         """Send a message, now or as soon as the supervisor has room for it."""
         if not self._waiting:
