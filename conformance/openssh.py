@@ -24,7 +24,7 @@ __all__ = ["run_openssh"]
 SCRIPTS = ("sftp", "sftp-cmds", "sftp-badcmds", "sftp-batch", "sftp-glob")
 REGRESS = Path("usr/lib/openssh/regress")
 PACKAGES = "Debian's sshfs and fuse3"
-DATA_BYTES = 60_000
+DATA_BYTES = 24_000
 STEPS = Path(__file__).with_name("openssh_steps.sh")
 
 

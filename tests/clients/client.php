@@ -20,7 +20,8 @@ while (($line = fgets(STDIN)) !== false) {
         'rmdir' => $sftp->rmdir($words[0]),
         'rm' => $sftp->delete($words[0], false),
         'resume' => $sftp->put($words[1], $words[0],
-            phpseclib3\Net\SFTP::SOURCE_LOCAL_FILE | phpseclib3\Net\SFTP::RESUME),
+            phpseclib3\Net\SFTP::SOURCE_LOCAL_FILE | phpseclib3\Net\SFTP::RESUME,
+            -1, $sftp->filesize($words[1])),
     };
     $answer = $done === false ? ['error' => $sftp->getLastSFTPError()] : ['ok' => $done];
     echo json_encode($answer, JSON_UNESCAPED_UNICODE), "\n";

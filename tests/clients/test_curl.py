@@ -109,7 +109,6 @@ def test_curl_ranges_and_modes(curl: Curl, tmp_path: Path, root: str) -> None:
     assert root[1:] not in curl.ls("/")  # nobody asked for a directory, and its last file is gone
 
 
-@pytest.mark.xfail(reason="not there yet: appending")
 def test_curl_resumes(curl: Curl, tmp_path: Path, root: str) -> None:
     """`-C` continues an upload at the stored size, with APPEND, and a download."""
     whole, half = tmp_path / "whole", tmp_path / "half"

@@ -95,7 +95,6 @@ def test_lftp_mirror(lftp: Lftp, tmp_path: Path, root: str) -> None:
         assert digest(tmp_path / "back" / file.relative_to(tree)) == digest(file)
 
 
-@pytest.mark.xfail(reason="not there yet: appending")
 def test_lftp_continues(lftp: Lftp, tmp_path: Path, root: str) -> None:
     """`put -c` sends only what is missing; `pget -n 4` reads one file by four connections."""
     whole, half = tmp_path / "whole", tmp_path / "half"

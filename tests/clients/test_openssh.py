@@ -79,7 +79,6 @@ def test_sftp_trees_times_and_modes(door: Any, tmp_path: Path, root: str) -> Non
         assert digest(tmp_path / "back" / name) == digest(tree / name)
 
 
-@pytest.mark.xfail(reason="not there yet: appending")
 def test_sftp_resumes(door: Any, tmp_path: Path, root: str) -> None:
     """reput continues where the stored file ends, reget where the local one does."""
     whole, half = tmp_path / "whole", tmp_path / "half"

@@ -106,7 +106,6 @@ def test_old_algorithms(old_door: Any, old_rsa_key: Path, root: str) -> None:
     client.get_channel().get_transport().close()
 
 
-@pytest.mark.xfail(reason="not there yet: appending, READ|WRITE")
 def test_open_modes(client: paramiko.SFTPClient, root: str) -> None:
     """Files are appended to, changed in place, made once; prefetched and read by pieces."""
     with client.open(root, "wb") as file:
@@ -121,7 +120,7 @@ def test_open_modes(client: paramiko.SFTPClient, root: str) -> None:
         file.seek(8)
         assert file.read(8) == b"xxHEADxx"
     with pytest.raises(OSError, match="Failure"):
-        client.open(root, "x")
+        client.open(root, "wx")
     with client.open(root, "rb") as file:
         file.prefetch()
         content = file.read()
@@ -132,7 +131,6 @@ def test_open_modes(client: paramiko.SFTPClient, root: str) -> None:
         assert [bytes(piece) for piece in file.readv([(10, 4), (0, 2)])] == [b"HEAD", b"xx"]
 
 
-@pytest.mark.xfail(reason="not there yet: times")
 def test_times(client: paramiko.SFTPClient, root: str) -> None:
     """utime is kept, as mirrors rely on."""
     client.putfo(io.BytesIO(b"content"), root)

@@ -49,7 +49,6 @@ def test_net_sftp_foreign(door: Any, tmp_path: Path, root: str, need: Need) -> N
 
 
 @pytest.mark.parametrize("language", ["php", "perl"])
-@pytest.mark.xfail(reason="not there yet: resuming")
 def test_resume(door: Any, tmp_path: Path, root: str, need: Need, language: str) -> None:
     """Both continue a half file where it ends."""
     client = (_php if language == "php" else _perl)(door, need)
@@ -104,7 +103,6 @@ def test_jsch(old_door: Any, old_rsa_key: Path, jsch_files: Path, root: str, nee
     assert digest(jsch_files / "back") == digest(jsch_files / "whole")
 
 
-@pytest.mark.xfail(reason="not there yet: resuming")
 def test_jsch_resumes(
     old_door: Any, old_rsa_key: Path, jsch_files: Path, root: str, need: Need
 ) -> None:

@@ -38,10 +38,6 @@ def mounted(
         time.sleep(0.1)
 
 
-WAITS = pytest.mark.xfail(reason="not there yet: a file being written is seen by its own session")
-
-
-@WAITS
 def test_copy_and_tree(mounted: Path, tmp_path: Path) -> None:
     """cp -r, cat, mv, rm -r, on a tree of odd names."""
     tree = tmp_path / "tree"
@@ -58,7 +54,6 @@ def test_copy_and_tree(mounted: Path, tmp_path: Path) -> None:
     assert os.listdir(mounted) == ["moved"]
 
 
-@WAITS
 def test_changes_in_place(mounted: Path, tmp_path: Path) -> None:
     """dd into the middle, `>>`, sed -i, truncate: each leaves what it would on a disk."""
     expected = bytearray(os.urandom(300_000))
