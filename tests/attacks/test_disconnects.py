@@ -70,7 +70,8 @@ def test_gone_at_every_packet(target: Any, ending: Callable[..., None]) -> None:
             for step in steps(session, path)[:last]:
                 step()
             ending(transport, session)
-    assert watcher.request(17, text(b"/cut")).status[0] == 2
+    # STAT may tell its own user how much can be resumed; there is nothing to be read
+    assert watcher.request(3, text(b"/cut"), u32(1), u32(0)).status[0] == 2
     handle = watcher.open_read(b"/kept")
     assert watcher.request(5, handle, u64(0), u32(100)).body[4:] == b"as it was"
     handle = watcher.request(11, text(b"/")).handle
