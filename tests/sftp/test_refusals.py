@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,24 +95,23 @@ def test_refused_keys_look_alike(watched: Any) -> None:
         watched.login.add(name, public)
         prepare(name)
     key = key_of(watched.key)
-    shown, times = set(), {}
-    for name in [*watched.login.users, "nobody_here", "x"]:
-        if name == watched.user:
-            continue
-        took = []
-        for _ in range(7):
-            transport = client(watched)
-            started = time.perf_counter()
-            with pytest.raises(paramiko.AuthenticationException) as raised:
-                transport.auth_publickey(name, key)
-            took.append(time.perf_counter() - started)
-            with pytest.raises(paramiko.BadAuthenticationType) as remaining:
-                transport.auth_none(name)
-            shown.add((str(raised.value), tuple(remaining.value.allowed_types)))
-            transport.close()
-        times[name] = statistics.median(took)
+    names = [name for name in (*watched.login.users, "nobody_here", "x") if name != watched.user]
+    shown = set()
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for name in names * 6:  # in turns: a slow moment of the machine hits all alike
+        transport = client(watched)
+        started = time.perf_counter()
+        with pytest.raises(paramiko.AuthenticationException) as raised:
+            transport.auth_publickey(name, key)
+        times[name].append(time.perf_counter() - started)
+        with pytest.raises(paramiko.BadAuthenticationType) as remaining:
+            transport.auth_none(name)
+        shown.add((str(raised.value), tuple(remaining.value.allowed_types)))
+        transport.close()
     assert shown == {("Authentication failed.", ("publickey",))}
-    assert max(times.values()) - min(times.values()) < AUTH_FAILURE_S, times
+    least = [min(took) for took in times.values()]
+    assert min(least) >= AUTH_FAILURE_S
+    assert max(least) - min(least) < AUTH_FAILURE_S, times
 
 
 def with_options(door: Any, options: str) -> None:

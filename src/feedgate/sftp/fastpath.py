@@ -136,8 +136,7 @@ class FastWire(Wire, asyncio.BufferedProtocol):
         data = self._buffer[: len(self._tail) + nbytes]
         self._tail = b""
         if not self.authenticated:
-            if self.may_go_on(nbytes):
-                self.connection.data_received(bytes(data))
+            self.early(bytes(data))
             return
         try:
             self._received(data)

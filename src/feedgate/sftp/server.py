@@ -44,7 +44,7 @@ from feedgate.sftp.gaps import require_safe_groups, require_version
 from feedgate.sftp.handles import HandleRoom
 from feedgate.sftp.memory import keep_freed_memory
 from feedgate.sftp.policies import SecurityPolicy, served
-from feedgate.sftp.transport import ConnectionFactory, PlainWire, Tunnel, Wire
+from feedgate.sftp.transport import ConnectionFactory, HandshakeTurns, PlainWire, Tunnel, Wire
 from feedgate.telemetry import EventLog
 
 __all__ = ["Login", "SftpDoor"]
@@ -147,6 +147,7 @@ class SftpDoor:
             self._wire = lambda factory: fastpath.FastWire(factory, buffer)
         self._passwords.warm_up()
         self._surroundings = Surroundings(
+        self._turns = HandshakeTurns()
             login=self._login,
             supervision=self._supervision,
             passwords=self._passwords,
@@ -293,7 +294,7 @@ class SftpDoor:
 
         def wire() -> Wire:
             made = self._wire(factory)
-            made.number, made.peername = number, client
+            made.number, made.peername, made.turns = number, client, self._turns
             return made
 
         try:

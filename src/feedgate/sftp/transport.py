@@ -13,6 +13,7 @@ before it closes, even where asyncssh says ``abort``.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -25,7 +26,15 @@ from feedgate.limits import (
     TRANSPORT_LINGER_S,
 )
 
-__all__ = ["WIRE", "ConnectionFactory", "GatheringTransport", "PlainWire", "Tunnel", "Wire"]
+__all__ = [
+    "WIRE",
+    "ConnectionFactory",
+    "GatheringTransport",
+    "HandshakeTurns",
+    "PlainWire",
+    "Tunnel",
+    "Wire",
+]
 
 # the name under which a connection's ``get_extra_info`` finds its wire
 WIRE = "feedgate.wire"
@@ -119,6 +128,31 @@ class GatheringTransport(asyncio.Transport):
             self._linger.cancel()
 
 
+class HandshakeTurns:
+    """Bytes of clients that have not logged in: one client's at each turn of the event loop.
+
+    A step of a handshake costs milliseconds. Taken as they come, those of a hundred newcomers would
+    run one after another before any open session is answered; so it waits for one at most.
+    A client whose bytes wait is not read from, so each has one piece waiting at most.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[Wire, bytes]] = deque()
+
+    def wait(self, wire: Wire, data: bytes) -> None:
+        """Take ``data`` to ``wire``'s connection when it is its turn."""
+        self._waiting.append((wire, data))
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._take_one)
+
+    def _take_one(self) -> None:
+        wire, data = self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_soon(self._take_one)
+        wire.turn_came(data)
+
+
 class Wire(asyncio.BaseProtocol):
     """One client's socket and its SSH connection. Form of ``channel.Outlet``.
 
@@ -128,6 +162,9 @@ class Wire(asyncio.BaseProtocol):
     def __init__(self, factory: ConnectionFactory) -> None:
         self.connection = factory("", 0)
         self.authenticated = False
+        self.turns: HandshakeTurns | None = None
+        self._tcp: asyncio.Transport | None = None
+        self._is_lost = False
         self.number = 0  # by which the supervisor knows this connection
         self.peername: tuple[str, int] | None = None  # where a proxy told us of another
         self._transport: GatheringTransport | None = None
@@ -137,6 +174,7 @@ class Wire(asyncio.BaseProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tcp = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio
         tcp.set_write_buffer_limits(high=TRANSPORT_BUFFER_BYTES_MAX)
+        self._tcp = tcp
         self._transport = GatheringTransport(tcp, self)
         self.connection.connection_made(self._transport)
 
@@ -148,11 +186,30 @@ class Wire(asyncio.BaseProtocol):
         self.connection.abort()
         return False
 
+    def early(self, data: bytes) -> None:
+        """Bytes came before authentication."""
+        if not self.may_go_on(len(data)):
+            return
+        if self.turns is None or self._tcp is None:
+            self.connection.data_received(data)
+        else:
+            self._tcp.pause_reading()
+            self.turns.wait(self, data)
+
+    def turn_came(self, data: bytes) -> None:
+        """Give asyncssh what waited."""
+        if self._is_lost:
+            return
+        self.connection.data_received(data)
+        if self._tcp is not None and not self._tcp.is_closing():
+            self._tcp.resume_reading()
+
     def eof_received(self) -> bool | None:
         self.connection.eof_received()
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
         if self._transport is not None:
             self._transport.lost()
         self.resume_writing()
@@ -193,5 +250,7 @@ class PlainWire(Wire, asyncio.Protocol):
     """A wire that gives asyncssh whatever comes."""
 
     def data_received(self, data: bytes) -> None:
-        if self.authenticated or self.may_go_on(len(data)):
+        if self.authenticated:
             self.connection.data_received(data)
+        else:
+            self.early(data)
