@@ -25,6 +25,8 @@ class Attributes:
     """The attributes of a SETSTAT."""
 
     size: int | None = None
+    permissions: int | None = None
+    modified_s: int | None = None
 
 
 async def put(home: HomeDirectory, path: str, data: bytes = b"x", **flags: bool) -> str | None:
@@ -273,7 +275,7 @@ def test_levels_above_the_mappings_take_no_files(
 
 
 def test_flags_of_open(site: Site) -> None:
-    """EXCL refuses what exists, a missing CREAT what does not, APPEND is not done."""
+    """EXCL refuses what exists, a missing CREAT what does not, APPEND goes to the end."""
 
     async def scenario() -> None:
         home = site.home()
@@ -282,10 +284,10 @@ def test_flags_of_open(site: Site) -> None:
         await put(home, "/a", b"first", exclusive=True)
         with pytest.raises(Conflict):
             await home.open_write(b"/a", exclusive=True)
-        with pytest.raises(Unsupported):
-            await home.open_write(b"/a", append=True)
         await put(home, "/a", b"second", create=False)
         assert await get(home, "/a") == b"second"
+        await put(home, "/a", b" third", truncate=False, append=True)
+        assert await get(home, "/a") == b"second third"
 
     asyncio.run(scenario())
 
@@ -308,46 +310,270 @@ def test_exclusive_open_loses_to_an_upload_that_closed_before(site: Site) -> Non
 
 
 def test_open_without_truncation(site: Site) -> None:
-    """Writing from the start replaces, from the middle is refused; nothing changes nothing."""
+    """What is there stays beneath what is written; nothing written changes nothing."""
 
     async def scenario() -> None:
         home = site.home()
         await put(home, "/a", b"0123456789")
         await (await home.open_write(b"/a", truncate=False)).close()
+        assert len(site.landed) == 1
+        longer = await home.open_write(b"/a", truncate=False)
+        assert longer.size == 10
+        await longer.write(12, b"more")
         assert await get(home, "/a") == b"0123456789"
-        resumed = await home.open_write(b"/a", truncate=False)
-        with pytest.raises(Unsupported):
-            await resumed.write(10, b"more")
-        with pytest.raises(Unsupported):
-            await resumed.close()
-        assert await get(home, "/a") == b"0123456789"
+        await longer.close()
+        assert await get(home, "/a") == b"0123456789\0\0more"
         again = await home.open_write(b"/a", truncate=False)
         await again.write(0, b"new")
         await again.set_attributes(Attributes(size=3))  # as scp does before it closes
-        with pytest.raises(Unsupported):
-            await again.set_attributes(Attributes(size=10))
         await again.close()
         assert await get(home, "/a") == b"new"
+        assert len(site.landed) == 3
 
     asyncio.run(scenario())
 
 
-def test_attributes_are_taken_and_sizes_are_not(site: Site) -> None:
-    """Times and modes after an upload succeed; a size that would change is refused."""
+def test_reads_see_what_the_handle_wrote(site: Site) -> None:
+    """READ|WRITE reads the object beneath and what was written over it, before CLOSE."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"0123456789" * 20_000)
+        file = await home.open_write(b"/a", truncate=False, read=True)
+        assert await file.read(199_995, 100) == b"56789"
+        await file.write(5, b"abc")
+        assert await file.read(0, 10) == b"01234abc89"
+        assert await file.read(200_000, 10) == b""
+        fresh = await home.open_write(b"/b", read=True)
+        await fresh.write(3, b"x")
+        assert await fresh.read(0, 10) == b"\0\0\0x"
+        await fresh.close()
+        assert (await get(home, "/a"))[:8] == b"01234567"
+        await file.close()
+        assert (await get(home, "/a"))[:10] == b"01234abc89"
+
+    asyncio.run(scenario())
+
+
+def test_a_change_of_another_version_is_refused(site: Site) -> None:
+    """Two who change one object: the second CLOSE would undo the first, and is refused."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"0123456789")
+        first = await home.open_write(b"/a", truncate=False, append=True)
+        second = await home.open_write(b"/a", truncate=False, append=True)
+        await first.write(0, b"first")
+        await second.write(0, b"second")
+        await first.close()
+        with pytest.raises(Conflict):
+            await second.close()
+        gone = await home.open_write(b"/a", truncate=False)
+        await gone.write(0, b"x")
+        await home.remove(b"/a")
+        with pytest.raises(Conflict):
+            await gone.close()
+        with pytest.raises(NotFound):
+            await home.stat(b"/a")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [0, 3, 10, 11, 100_000])
+def test_sizes_of_stored_files_are_set(site: Site, size: int) -> None:
+    """SETSTAT with another size lands a new version of exactly that size."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"0123456789")
+        await home.set_attributes(b"/a", Attributes(size=size, modified_s=77))
+        assert await get(home, "/a") == b"0123456789"[:size].ljust(size, b"\0")
+        assert len(site.landed) == (1 if size == 10 else 2)
+        assert (await home.stat(b"/a")).modified_s == 77
+
+    asyncio.run(scenario())
+
+
+def test_a_time_is_metadata_and_lands_nothing(site: Site) -> None:
+    """SETSTAT of a time after CLOSE leaves version, bytes and landings; the row stays sealed."""
 
     async def scenario() -> None:
         home = site.home()
         await put(home, "/a", b"abc")
-        await home.set_attributes(b"/a", Attributes())
+        await put(home, "/b", b"abc" * 100_000)
+        before = [site.buckets()["landing"].head(f"acme/{name}") for name in "ab"]
+        for name in (b"/a", b"/b"):
+            await home.set_attributes(name, Attributes(modified_s=1_000_000_000))
+            assert (await home.stat(name)).modified_s == 1_000_000_000
+        after = [site.buckets()["landing"].head(f"acme/{name}") for name in "ab"]
+        for old, new in zip(before, after, strict=True):
+            assert (old.version_id, old.last_modified_ms) == (new.version_id, new.last_modified_ms)
+            assert new.metadata == {**old.metadata, "mtime": "1000000000"}
+        assert len(site.landed) == 2
+        assert await get(home, "/b") == b"abc" * 100_000
+        directory = await home.open_directory(b"/")
+        assert {entry.modified_s for entry in await directory.read()} == {1_000_000_000}
+        await home.rename(b"/a", b"/c")
+        assert (await home.stat(b"/c")).modified_s == 1_000_000_000
+        await put(home, "/c", b"new")
+        assert (await home.stat(b"/c")).modified_s > 1_500_000_000
+
+    asyncio.run(scenario())
+
+
+def test_a_time_needs_the_right_to_write(site: Site) -> None:
+    """Who may read an object and not write it cannot give it another time."""
+    read_only = {
+        "Sid": "Get",
+        "Effect": "Allow",
+        "Action": ["s3:GetObject", "s3:ListBucket"],
+        "Resource": "*",
+    }
+
+    async def scenario() -> None:
+        await put(site.home(), "/a", b"abc")
+        home = site.home(scope_down(site, read_only, site.kms_statement))
+        await home.set_attributes(b"/a", Attributes(permissions=0o600))
+        for changes in (Attributes(modified_s=1), Attributes(size=1)):
+            with pytest.raises(AccessDenied):
+                await home.set_attributes(b"/a", changes)
+        assert await get(home, "/a") == b"abc"
+
+    asyncio.run(scenario())
+
+
+def test_attributes_of_what_is_there(site: Site) -> None:
+    """Modes have no effect, a directory's time neither; what is missing is said to be."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", b"abc")
+        await home.set_attributes(b"/a", Attributes(permissions=0o600))
         await home.set_attributes(b"/a", Attributes(size=3))
-        await home.set_attributes(b"/", Attributes())
-        with pytest.raises(Unsupported):
-            await home.set_attributes(b"/a", Attributes(size=0))
+        await home.set_attributes(b"/", Attributes(modified_s=1))
         with pytest.raises(NotFound):
-            await home.set_attributes(b"/b", Attributes())
+            await home.set_attributes(b"/b", Attributes(modified_s=1))
         file = await home.open_write(b"/b")
-        await home.set_attributes(b"/b", Attributes())
-        await file.abandon()
+        await home.set_attributes(b"/b", Attributes(modified_s=9, size=2))
+        await file.close()
+        assert (await home.stat(b"/b")).modified_s == 9
+        assert await get(home, "/b") == b"\0\0"
+
+    asyncio.run(scenario())
+
+
+# -- interrupted uploads ------------------------------------------------------------------------
+
+
+async def cut_short(home: HomeDirectory, path: str, data: bytes) -> int:
+    """Lose an upload after so many bytes; the size that STAT tells afterwards."""
+    file = await home.open_write(path.encode())
+    await file.write(0, data)
+    await home.lose(file)
+    return (await home.stat(path.encode())).size
+
+
+@pytest.mark.parametrize("append", [True, False])
+def test_an_interrupted_upload_is_resumed_by_its_user(site: Site, append: bool) -> None:
+    """Its size is told to its user alone; it is listed to nobody; the whole lands once."""
+    data = bytes(range(256)) * 4096
+
+    async def scenario() -> None:
+        home, other = site.home(), site.home(site.supplier("other", ("/", "/landing/acme")))
+        size = await cut_short(home, "/a.filepart", data[:600_000])
+        assert 500_000 < size < 600_000
+        with pytest.raises(NotFound):
+            await other.stat(b"/a.filepart")
+        with pytest.raises(NotFound):
+            await home.open_read(b"/a.filepart")
+        with pytest.raises(NotFound):
+            await home.rename(b"/a.filepart", b"/a")
+        directory = await home.open_directory(b"/")
+        assert await directory.read() == []
+        again = site.home()
+        assert (await again.stat(b"/a.filepart")).size == size
+        file = await again.open_write(b"/a.filepart", truncate=False, append=append)
+        assert file.size == size
+        await file.write(size, data[size:])
+        await file.close()
+        assert await get(other, "/a.filepart") == data
+        assert len(site.landed) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_resume_with_another_content_in_mind_is_refused(site: Site) -> None:
+    """With an older object of that name STAT tells of it, and the two are never joined."""
+    old, new = b"o" * 300_000, b"n" * 600_000
+
+    async def scenario() -> None:
+        home = site.home()
+        await put(home, "/a", old)
+        assert await cut_short(home, "/a", new) == len(old)
+        for append in (True, False):
+            file = await home.open_write(b"/a", truncate=False, append=append)
+            with pytest.raises(Unsupported):
+                await file.write(len(old), new[len(old) :])
+            with pytest.raises(Unsupported):
+                await file.close()
+        assert await get(home, "/a") == old
+        await put(home, "/a", new)
+        await put(home, "/a", b"+", truncate=False, append=True)
+        assert await get(home, "/a") == new + b"+"
+
+    asyncio.run(scenario())
+
+
+def test_who_begins_anew_gets_nothing_of_the_old(site: Site) -> None:
+    """An upload that truncates drops what an earlier one left, however small it is itself."""
+
+    async def scenario() -> None:
+        home = site.home()
+        await cut_short(home, "/a", b"1" * 600_000)
+        file = await home.open_write(b"/a")
+        await file.write(0, b"2" * 100)
+        await home.lose(file)
+        with pytest.raises(NotFound):
+            await home.stat(b"/a")
+        await cut_short(home, "/b", b"1" * 600_000)
+        await home.remove(b"/b")
+        with pytest.raises(NotFound):
+            await home.stat(b"/b")
+        with pytest.raises(NotFound):
+            await home.remove(b"/b")
+
+    asyncio.run(scenario())
+
+
+def test_a_resume_that_sends_nothing_lands_nothing(site: Site) -> None:
+    """OPEN and CLOSE alone leave the partial as it was."""
+
+    async def scenario() -> None:
+        home = site.home()
+        size = await cut_short(home, "/a", b"1" * 600_000)
+        await (await home.open_write(b"/a", truncate=False)).close()
+        assert (await home.stat(b"/a")).size == size
+        assert site.landed == []
+        wrong = await home.open_write(b"/a", truncate=False, append=True)
+        with pytest.raises(Unsupported):
+            await wrong.write(size + 1000, b"x")
+        with pytest.raises(Unsupported):
+            await wrong.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_session_is_told_what_it_has_written(site: Site) -> None:
+    """STAT by path during an upload tells its own session the bytes so far, others nothing."""
+
+    async def scenario() -> None:
+        home = site.home()
+        file = await home.open_write(b"/a")
+        await file.write(0, b"12345")
+        assert (await home.stat(b"/a")).size == 5
+        with pytest.raises(NotFound):
+            await site.home().stat(b"/a")
+        await file.close()
 
     asyncio.run(scenario())
 

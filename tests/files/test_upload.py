@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from feedgate.errors import AccessDenied, CouldNot, NoSpace, Unsupported
 from feedgate.files.objects import Buffer
-from feedgate.files.upload import UploadThreads, WriteFile
+from feedgate.files.upload import Beginning, UploadThreads, WriteFile
 from feedgate.limits import UPLOAD_BATCH_BYTES, UPLOAD_QUEUE_BYTES_MAX, UPLOAD_SHARE_BYTES
 
 
@@ -24,6 +24,8 @@ class MemoryUpload:
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.size = 0
+        self.metadata: dict[str, str] = {}
         self.threads: set[str] = set()
         self.state = "open"
         self.fail_at = -1
@@ -45,6 +47,23 @@ class MemoryUpload:
             self.data[offset : offset + len(data)] = data
         finally:
             self._busy.release()
+
+    def truncate(self, size: int) -> None:
+        assert self.state == "open"
+        del self.data[size:]
+        self.data += bytes(size - len(self.data))
+
+    def pread(self, offset: int, length: int) -> bytes:
+        assert self.state == "open"
+        return bytes(self.data[offset : offset + length])
+
+    def seal_ahead(self) -> None:
+        assert self.state == "open"
+
+    def keep(self) -> int:
+        assert self.state == "open"
+        self.state = "kept"
+        return len(self.data)
 
     def finish(self) -> bytes:
         assert self.state == "open"
@@ -327,14 +346,23 @@ def test_refused_upload_counts_and_drops_its_bytes() -> None:
     running(scenario)
 
 
-def test_resume_without_append_is_refused_and_publishes_nothing() -> None:
-    """Writing from the middle of an existing object must not replace its first half by zeros."""
+OVER = Beginning(exists=True, begins_at=(30,), reason="a newer upload was cut short")
+
+
+@pytest.mark.parametrize(("offset", "allowed"), [(0, True), (30, True), (100, False)])
+def test_first_write_begins_where_it_can(offset: int, allowed: bool) -> None:
+    """Where only some offsets mean something, a first write at another publishes nothing."""
 
     async def scenario() -> None:
         upload, published = MemoryUpload(), Published()
-        file = write_file(upload, published, replaces_from_start=True)
-        with pytest.raises(Unsupported):
-            await file.write(100, b"rest")
+        file = write_file(upload, published, beginning=OVER)
+        if allowed:
+            await file.write(offset, b"rest")
+            await file.close()
+            assert published.objects == [bytes(offset) + b"rest"]
+            return
+        with pytest.raises(Unsupported, match="newer upload"):
+            await file.write(offset, b"rest")
         with pytest.raises(Unsupported):
             await file.close()
         assert published.objects == []
@@ -348,18 +376,95 @@ def test_existing_object_opened_and_not_written_stays() -> None:
 
     async def scenario() -> None:
         upload, published = MemoryUpload(), Published()
-        file = write_file(upload, published, replaces_from_start=True)
+        file = write_file(upload, published, beginning=Beginning(exists=True))
         await file.close()
         assert published.objects == []
-        assert upload.state == "aborted"
+        assert upload.state == "kept"
         assert file.landing_id is None
 
     running(scenario)
 
 
-@pytest.mark.parametrize("size", [10, 5 * UPLOAD_BATCH_BYTES])
-def test_abandoned_upload_leaves_nothing(size: int) -> None:
-    """A lost connection aborts once no thread is writing, and can be told twice."""
+def test_appending_ignores_offsets() -> None:
+    """With APPEND each write goes to the end, where a truncation moves it."""
+
+    async def scenario() -> None:
+        upload, published = MemoryUpload(), Published()
+        file = write_file(upload, published, append=True)
+        await file.write(0, b"one")
+        await file.write(0, b"two")
+        await file.set_attributes(Changes(size=4))
+        await file.write(1_000_000, b"three")
+        await file.close()
+        assert published.objects == [b"onetthree"]
+
+    running(scenario)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What FSETSTAT carries."""
+
+    size: int | None = None
+    modified_s: int | None = None
+
+
+operations = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "truncate", "read"]),
+        st.integers(0, 200_000),
+        st.integers(1, 100_000),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(operations=operations)
+def test_any_sequence_equals_a_bytearray(operations: list[tuple[str, int, int]]) -> None:
+    """Reads see all that was written before them, truncations apply in their order."""
+
+    async def scenario() -> None:
+        upload, published, threads = MemoryUpload(), Published(), UploadThreads(2)
+        file = write_file(upload, published, threads=threads)
+        model = bytearray()
+        for number, (kind, offset, length) in enumerate(operations):
+            if kind == "read":
+                assert await file.read(offset, length) == model[offset : offset + length]
+            elif kind == "truncate":
+                await file.set_attributes(Changes(size=offset))
+                del model[offset:]
+                model += bytes(offset - len(model))
+            else:
+                data = bytes([number + 1]) * length
+                model += bytes(max(0, offset - len(model)))
+                model[offset : offset + length] = data
+                await file.write(offset, data)
+            assert file.size == len(model)
+        await file.close()
+        assert published.objects == [bytes(model)]
+        assert (threads.held_bytes, threads.open_uploads) == (0, 0)
+
+    running(scenario)
+
+
+def test_times_are_metadata() -> None:
+    """The time that came last, with OPEN or FSETSTAT, is the object's `mtime`."""
+
+    async def scenario() -> None:
+        upload, published = MemoryUpload(), Published()
+        file = write_file(upload, published, modified_s=5)
+        assert file.modified_s == 5
+        await file.set_attributes(Changes(modified_s=1_000_000_000))
+        await file.close()
+        assert upload.metadata == {"mtime": "1000000000"}
+
+    running(scenario)
+
+
+@pytest.mark.parametrize(("size", "state"), [(10, "aborted"), (5 * UPLOAD_BATCH_BYTES, "kept")])
+def test_lost_connection_keeps_what_can_be_resumed(size: int, state: str) -> None:
+    """It ends the upload once no thread is writing, with all bytes, and can be told twice."""
 
     async def scenario() -> None:
         upload, published, threads = MemoryUpload(), Published(), UploadThreads(1)
@@ -368,9 +473,10 @@ def test_abandoned_upload_leaves_nothing(size: int) -> None:
             await file.write(offset, bytes(min(size, UPLOAD_BATCH_BYTES)))
         await file.abandon()
         await file.abandon()
-        assert upload.state == "aborted"
+        assert upload.state == state
+        assert len(upload.data) == (size if state == "kept" else 0)
         assert published.objects == []
-        assert threads.open_uploads == 0
+        assert (threads.open_uploads, threads.held_bytes) == (0, 0)
 
     running(scenario)
 

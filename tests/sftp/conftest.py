@@ -87,7 +87,7 @@ class LogLines:
         self.lines: list[dict[str, Any]] = []
 
     def write(self, text: str) -> int:
-        self.lines.append(json.loads(text))
+        self.lines += map(json.loads, text.splitlines())
         return len(text)
 
     def flush(self) -> None:

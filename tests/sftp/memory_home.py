@@ -93,10 +93,11 @@ class MemoryHome:
         truncate: bool = True,
         exclusive: bool = False,
         append: bool = False,
+        read: bool = False,
+        modified_s: int | None = None,
     ) -> MemoryUpload:
         self._called("open_write", path, create, truncate, exclusive, append)
-        if append:
-            raise Unsupported("append")
+        del read, modified_s
         normal = _normal(path)
         if exclusive and normal in self.store.files:
             raise Conflict("exists")
@@ -185,8 +186,14 @@ class MemoryUpload:
             self._content.extend(bytes(self.size - len(self._content)))
         self._content[offset : offset + size] = b"".join(data)
 
+    async def read(self, offset: int, length: int) -> bytes:
+        return bytes(self._content[offset : offset + length])
+
     async def set_attributes(self, attributes: object) -> None:
         del attributes
+
+    def work_ahead(self) -> None:
+        """There is nothing to do ahead in memory."""
 
     async def close(self) -> None:
         self.closes += 1

@@ -76,7 +76,7 @@ def test_everything_a_client_may_send() -> None:
     data += b"".join(number.to_bytes(4, "big") for number in (1000, 1001, 0o644, 5, 6, 1))
     data += b"\0\0\0\1k\0\0\0\1v" + b"rest"
     fields = Fields(data)
-    assert decode_attributes(fields) == Attributes(9, 0o644, 5, 6)
+    assert decode_attributes(fields) == Attributes(9, 0o644, 5, 6, has_owner=True)
     assert decode_attributes(Fields(bytes(4))) == Attributes()
     for end in range(len(data) - 4):
         with pytest.raises(MalformedError):

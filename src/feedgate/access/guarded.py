@@ -147,14 +147,50 @@ class GuardedBucket:
         return reader
 
     def begin_upload(
-        self, key: str, *, owner: str, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        *,
+        owner: str,
+        metadata: Mapping[str, str] | None = None,
+        user: str = "",
+        over: ObjectReader | None = None,
     ) -> Upload:
         """Start an object.
 
         Refused at once; whoever serves SFTP drops the bytes and shows the refusal at CLOSE.
+        ``over`` was judged when it was opened.
         """
         self._ask("begin_upload", key)
-        return self._bucket.begin_upload(key, owner=owner, metadata=metadata)
+        return self._bucket.begin_upload(key, owner=owner, metadata=metadata, user=user, over=over)
+
+    def has_partial(self, key: str, user: str) -> bool:
+        """Whether ``user`` left something unfinished at ``key``. Not judged: his own business."""
+        return self._bucket.has_partial(key, user=user)
+
+    def partial_size(self, key: str, user: str) -> int | None:
+        """How much may be resumed from, for who may write the key; blocks after a crash."""
+        self._ask("begin_upload", key)
+        return self._bucket.partial_size(key, user=user)
+
+    def resume_upload(self, key: str, *, owner: str, user: str) -> Upload | None:
+        """Go on with what ``user`` left, judged as an upload that begins."""
+        self._ask("begin_upload", key)
+        return self._bucket.resume_upload(key, owner=owner, user=user)
+
+    def drop_partials(self, key: str, user: str) -> int:
+        """Forget what ``user`` left unfinished at ``key``. Not judged: no object is touched."""
+        return self._bucket.drop_partials(key, user=user)
+
+    def partial_bytes(self, user: str) -> int:
+        """How many bytes are kept for ``user`` to resume. Not judged: it tells of no object."""
+        return self._bucket.partial_bytes(user=user)
+
+    def set_metadata(
+        self, tx: Transaction, key: str, changes: Mapping[str, str | None]
+    ) -> ObjectInfo | None:
+        """Change user metadata, for who may write the object."""
+        self._ask("set_metadata", key)
+        return self._bucket.set_metadata(tx, key, changes)
 
     def would_hide(self, key: str) -> bool:
         """Whether an object at ``key`` would be new and hide what lies under ``key/``.

@@ -16,8 +16,8 @@ from feedgate.access.guarded import GuardedBucket
 from feedgate.database import Database, Transaction
 from feedgate.errors import Conflict
 from feedgate.files.lookup import exists_in
-from feedgate.files.quota import Allowance
 from feedgate.files.objects import Staged, StoredObject
+from feedgate.files.quota import Allowance
 from feedgate.identity.users import GatewayUser
 from feedgate.ledger.receipts import Landing, LandingKind
 from feedgate.ledger.store import new_ulid, record_landing
@@ -55,13 +55,15 @@ class Landings:
         path: str,
         kind: LandingKind = "put",
         exclusive: bool = False,
+        over: StoredObject | None = None,
         at_once: bool = False,
         is_partial: bool = False,
         allowance: Allowance | None = None,
     ) -> str:
         """Make a sealed object visible and record its landing; its id, once both are durable.
 
-        ``exclusive`` refuses to replace an object that appeared since the file was opened.
+        ``exclusive`` refuses to replace an object that appeared since the file was opened, and
+        ``over`` to replace another version than the one whose bytes were changed.
         ``at_once`` says that no other upload of this process is about to commit.
 
         Raises:
@@ -82,6 +84,8 @@ class Landings:
             elif bucket.would_hide_in(tx, staged.key):
                 raise Conflict(f"`{path}` is a directory")
             check = allowance.before(tx, bucket) if allowance is not None else None
+            if over is not None and _is_other(bucket.head_in(tx, staged.key), over):
+                raise Conflict(f"`{path}` was changed by somebody else meanwhile")
             info = bucket.publish(tx, staged)
             if check is not None:
                 check()
@@ -130,6 +134,10 @@ class Landings:
             origin_landing_id=origin_landing_id,
             is_partial=is_partial,
         )
+
+
+def _is_other(current: StoredObject | None, expected: StoredObject) -> bool:
+    return current is None or current.version_id != expected.version_id
 
 
 def land_operator_copy(

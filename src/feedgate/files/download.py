@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from feedgate.errors import Unsupported
-from feedgate.files.objects import Attributes, StoredReader
+from feedgate.files.objects import Attributes, StoredReader, modified_s
 from feedgate.limits import SFTP_READ_BYTES_MAX
 
 __all__ = ["ReadFile"]
@@ -28,7 +28,7 @@ class ReadFile:
         self.s3_path = s3_path
         self.size = reader.info.size
         self.sha256 = reader.info.sha256
-        self.modified_s = reader.info.last_modified_ms // 1000
+        self.modified_s = modified_s(reader.info)
         self._reader = reader
         self._on_end = on_end
         self._closed = False

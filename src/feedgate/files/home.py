@@ -31,10 +31,11 @@ from feedgate.files.listing import (
 )
 from feedgate.files.lookup import exists, find, is_directory, is_missing, may_be_directory
 from feedgate.files.mapping import HomeMapping, Mapped, Virtual
-from feedgate.files.objects import Attributes, Staged, StoredObject, StoredUpload
+from feedgate.files.objects import MODIFIED, Attributes, StoredObject
 from feedgate.files.quota import Allowance, Space
 from feedgate.files.renaming import Renames
 from feedgate.files.upload import UploadThreads, WriteFile, upload_threads
+from feedgate.files.writing import HowToOpen, Writing
 
 __all__ = [
     "Attributes",
@@ -77,12 +78,17 @@ class HomeDirectory:
         self._database = database
         self._landings = Landings(context, database, crash_at, now, randomness)
         self._renames = Renames(self._landings)
-        self._allowance = Allowance.of(context.user.user, self._metadata()[OWNER])
+        self._allowance = Allowance.of(
+            context.user.user, self._metadata()[OWNER], self._partial_bytes
+        )
         self._fidelity = fidelity
         self._tells_missing = fidelity.ours("missing-key")
         self._is_lost = False
         self._on_landed = on_landed
         self._threads = threads if threads is not None else upload_threads()
+        self._writing = Writing(
+            self._landings, fidelity, self._threads, self._allowance, self._metadata
+        )
         self._uploads: set[WriteFile] = set()
         self._downloads: set[ReadFile] = set()
 
@@ -107,7 +113,9 @@ class HomeDirectory:
         """STAT and LSTAT, which do not differ: there are no links.
 
         The key is looked up first, then whether anything lies under it. A mapping's root and the
-        levels above it exist by definition and are not asked about.
+        levels above it exist by definition and are not asked about. Where nothing is visible, the
+        session that is writing there is told how much it has written, and the user whose upload was
+        cut short from where he may resume it; to others there is nothing.
 
         Raises:
             NotFound, AccessDenied.
@@ -126,6 +134,9 @@ class HomeDirectory:
             return file_entry(name, info)
         if not found.is_file and is_directory(bucket, found.prefix):
             return Entry(name, "directory")
+        size = await self._unfinished_size(bucket, found)
+        if size is not None:
+            return Entry(name, "file", size)
         raise refusal or NotFound(f"there is nothing at `{found.path}`")
 
     async def space(self, path: bytes) -> Space:
@@ -137,26 +148,61 @@ class HomeDirectory:
         self._mapping.resolve(path)
         return self._allowance.space(self._buckets)
 
+    async def _unfinished_size(self, bucket: GuardedBucket, found: Mapped) -> int | None:
+        upload = self._upload_at(found)
+        if upload is not None:
+            return upload.size
+        return await self._writing.partial_size(bucket, found)
+
+    def _upload_at(self, found: Mapped) -> WriteFile | None:
+        return next((each for each in self._uploads if each.s3_path == found.s3_path), None)
+
     async def set_attributes(self, path: bytes, attributes: Attributes) -> None:
-        """SETSTAT: times, modes and owners are accepted and have no effect; a size is refused.
+        """SETSTAT: a time is kept as metadata, and a size makes a new version, as an upload does.
+
+        Modes and owners are accepted and have no effect. A time alone lands nothing and loads
+        nothing anew: the object's version, bytes and LastModified stay.
 
         Raises:
             NotFound: there is nothing at that path, as far as the user may see.
-            Unsupported: the size would change.
+            AccessDenied: the object may not be written.
+            Unsupported, CouldNot: as writing raises it.
         """
         found = self._mapping.resolve(path)
-        if isinstance(found, Mapped) and any(
-            upload.s3_path == found.s3_path for upload in self._uploads
-        ):
+        upload = self._upload_at(found) if isinstance(found, Mapped) else None
+        if upload is not None:
+            await upload.set_attributes(attributes)
             return
         try:
             entry = await self.stat(path)
         except AccessDenied:
-            if attributes.size is None:
-                return  # who may write and not read still sets the time of what he wrote
+            # who may write and not read still sets the time of what he wrote
+            if attributes.size is not None:
+                raise
+        else:
+            if entry.kind == "directory":
+                return
+            if attributes.size is not None and attributes.size != entry.size:
+                await self._set_size(path, attributes)
+                return
+        if attributes.modified_s is not None:
+            await self._set_time(found, attributes.modified_s)
+
+    async def _set_size(self, path: bytes, attributes: Attributes) -> None:
+        file = await self.open_write(
+            path, create=False, truncate=False, modified_s=attributes.modified_s
+        )
+        try:
+            await file.set_attributes(attributes)
+        except BaseException:
+            await file.abandon()
             raise
-        if attributes.size is not None and attributes.size != entry.size:
-            raise Unsupported("changing the size of a stored object is not supported")
+        await file.close()
+
+    async def _set_time(self, found: Mapped | Virtual, modified_s: int) -> None:
+        if isinstance(found, Mapped):
+            bucket, changes = self._bucket(found), {MODIFIED: str(modified_s)}
+            await self._database.write(lambda tx: bucket.set_metadata(tx, found.key, changes))
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -185,85 +231,39 @@ class HomeDirectory:
         truncate: bool = True,
         exclusive: bool = False,
         append: bool = False,
+        read: bool = False,
+        modified_s: int | None = None,
     ) -> WriteFile:
-        """Open for writing. What is written replaces the object as a whole, at CLOSE.
+        """Open for writing. CLOSE makes a new version out of what is there and what was written.
 
-        A refusal by the judge is kept for CLOSE, as on AWS. Without ``truncate`` an existing object
-        is replaced if writing begins at its start, and kept if nothing is written.
+        A refusal by the judge is kept for CLOSE, as on AWS. See ``writing`` for what the file
+        holds at first; ``modified_s`` is the time that the client sent along.
 
         Raises:
             NotFound: no mapping covers the path, or there is no object and ``create`` is not set.
+            AccessDenied: what is there must be known, or read, and may not.
             Conflict: it is a directory, or exists and ``exclusive`` is set.
-            Unsupported: ``append``.
             NoSpace: too little space is left.
         """
         found = self._file_name(path)
-        bucket = self._bucket(found)
-        if append:
-            raise Unsupported("appending to an object is not supported")
-        upload: StoredUpload | None = None
-        refusal: AccessDenied | None = None
-        unseen: AccessDenied | None = None
-        keeps = False
-        try:
-            try:
-                if exclusive or not create or not truncate:
-                    keeps = self._check_existing(bucket, found, create=create, exclusive=exclusive)
-            except AccessDenied as denied:
-                if exclusive or not create:
-                    raise
-                keeps, unseen = True, denied
-            upload = bucket.begin_upload(
-                found.key, owner=self._context.session_id, metadata=self._metadata()
-            )
-        except AccessDenied as denied:
-            refusal = denied
-        if upload is not None and bucket.would_hide(found.key):
-            upload.abort()
-            raise Conflict(f"`{found.path}` is a directory")
-        file = WriteFile(
-            room=self._allowance.room(bucket, found.key) if upload is not None else None,
-            s3_path=found.s3_path,
-            upload=upload,
-            refusal=refusal,
-            publish=lambda staged: self._publish(bucket, staged, found, exclusive=exclusive),
-            threads=self._threads,
-            replaces_from_start=keeps and not truncate,
-            unseen=unseen,
+        file = await self._writing.open(
+            self._bucket(found),
+            found,
+            HowToOpen(create, truncate, exclusive, append, read, modified_s),
+            is_lost=lambda: self._is_lost,
             on_landed=self._on_landed,
             on_end=self._uploads.discard,
         )
         self._uploads.add(file)
         return file
 
-    def _check_existing(
-        self, bucket: GuardedBucket, found: Mapped, *, create: bool, exclusive: bool
-    ) -> bool:
-        there = self._find(bucket, found.key) is not None
-        if there and create and exclusive:
-            raise Conflict(f"`{found.path}` exists already")
-        if not there and not create:
-            raise NotFound(f"there is no file `{found.path}`")
-        return there
-
-    async def _publish(
-        self, bucket: GuardedBucket, staged: Staged, found: Mapped, *, exclusive: bool
-    ) -> str:
-        return await self._landings.publish(
-            bucket,
-            staged,
-            path=found.path,
-            exclusive=exclusive,
-            at_once=self._threads.open_uploads <= 1,
-            is_partial=self._is_lost,
-            allowance=self._allowance,
-        )
-
     async def remove(self, path: bytes) -> None:
         """REMOVE a file. Raises ``NotFound``, ``AccessDenied``, ``Conflict`` for a directory."""
         found = self._file(path)
         bucket = self._bucket(found)
         if await self._database.write(lambda tx: bucket.delete(tx, found.key)):
+            return
+        if await self._writing.drop_partial(bucket, found):
             return
         if not found.is_file and may_be_directory(bucket, found.prefix):
             raise Conflict(f"`{found.path}` is a directory")
@@ -420,6 +420,10 @@ class HomeDirectory:
 
     def _find(self, bucket: GuardedBucket, key: str) -> StoredObject | None:
         return find(bucket, key, by_listing=self._tells_missing)
+
+    def _partial_bytes(self) -> int:
+        name = self._context.user.user_name
+        return sum(bucket.partial_bytes(name) for bucket in self._buckets.values())
 
     def _bucket(self, found: Mapped) -> GuardedBucket:
         bucket = self._buckets.get(found.bucket)

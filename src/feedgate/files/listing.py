@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from feedgate.access.guarded import GuardedBucket
 from feedgate.errors import AccessDenied
 from feedgate.files.mapping import child_name
-from feedgate.files.objects import StoredObject
+from feedgate.files.objects import StoredObject, modified_s
 from feedgate.limits import LIST_KEYS_MAX, READDIR_NAMES_MAX
 
 __all__ = ["BucketDirectory", "Directory", "Entry", "VirtualDirectory"]
@@ -151,7 +151,7 @@ class _Names:
 
 def file_entry(name: bytes, item: StoredObject) -> Entry:
     """An object as a file."""
-    return Entry(name, "file", item.size, item.last_modified_ms // 1000)
+    return Entry(name, "file", item.size, modified_s(item))
 
 
 def _take(entries: deque[Entry]) -> list[Entry]:

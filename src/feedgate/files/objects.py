@@ -8,15 +8,29 @@ that judged the request first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
-__all__ = ["Attributes", "Buffer", "Staged", "StoredObject", "StoredReader", "StoredUpload"]
+__all__ = [
+    "MODIFIED",
+    "Attributes",
+    "Buffer",
+    "Opened",
+    "Staged",
+    "StoredObject",
+    "StoredReader",
+    "StoredUpload",
+    "modified_s",
+]
+
+MODIFIED: Final = "mtime"  # user metadata, Unix seconds; rclone's name for it on S3
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 # sealed bytes between a bucket's `finish` and its `publish`: the bucket's own business
 Staged: TypeAlias = Any
+# what a bucket's `open` gave, handed back to it by whoever changes that object
+Opened: TypeAlias = Any
 
 
 class StoredObject(Protocol):
@@ -40,6 +54,8 @@ class StoredObject(Protocol):
     def kms_key_arn(self) -> str | None: ...
     @property
     def last_modified_ms(self) -> int: ...
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
 
 
 class StoredReader(Protocol):
@@ -62,12 +78,31 @@ class StoredReader(Protocol):
 class StoredUpload(Protocol):
     """An object being written; called from one thread at a time."""
 
+    size: int
+    metadata: dict[str, str]
+
     def write(self, offset: int, pieces: Sequence[Buffer]) -> None:
         """Write ``pieces`` one after another from ``offset``."""
         ...
 
+    def truncate(self, size: int) -> None:
+        """Cut to ``size`` bytes, or extend with zeros."""
+        ...
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """What was written so far, over the object that is changed; short only at the end."""
+        ...
+
+    def seal_ahead(self) -> None:
+        """Do now what ``finish`` must if nothing more is written."""
+        ...
+
     def finish(self) -> Staged:
         """Seal and make durable; may block long."""
+        ...
+
+    def keep(self) -> int:
+        """Keep what its user may resume, how many bytes; 0 is an ``abort``. Never raises."""
         ...
 
     def abort(self) -> None:
@@ -82,3 +117,16 @@ class Attributes(Protocol):
     def size(self) -> int | None:
         """The size to truncate or extend to; None leaves it."""
         ...
+
+    @property
+    def modified_s(self) -> int | None:
+        """The time of modification in Unix seconds; None leaves it."""
+        ...
+
+
+def modified_s(item: StoredObject) -> int:
+    """An object's time for SFTP: what its sender gave it, else when it was stored."""
+    try:
+        return int(float(item.metadata[MODIFIED]))
+    except (KeyError, ValueError, OverflowError):
+        return item.last_modified_ms // 1000

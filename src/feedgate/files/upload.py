@@ -24,12 +24,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from feedgate.errors import FeedgateError, Unsupported
-from feedgate.files.objects import Attributes, Buffer, Staged, StoredUpload
+from feedgate.files.objects import MODIFIED, Attributes, Buffer, Staged, StoredUpload
 from feedgate.files.quota import Room
 from feedgate.limits import (
+    SFTP_READ_BYTES_MAX,
     UPLOAD_BATCH_BYTES,
     UPLOAD_BATCH_PIECES_MAX,
     UPLOAD_INLINE_BYTES_MAX,
@@ -39,7 +40,9 @@ from feedgate.limits import (
     UPLOADS_QUEUED_BYTES_MAX,
 )
 
-__all__ = ["Run", "UploadThreads", "WriteFile", "upload_threads"]
+__all__ = ["BLANK", "Beginning", "Run", "UploadThreads", "WriteFile", "upload_threads"]
+
+T = TypeVar("T")
 
 # a piece costs Python about this much beside its bytes: a client of 1-byte packets pays for it
 _PIECE_OVERHEAD_BYTES: Final = 128
@@ -58,6 +61,25 @@ class Run:
     def end(self) -> int:
         """The offset after the last byte."""
         return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a file that is opened for writing holds at first.
+
+    ``exists``: an object, or what an earlier upload left, and the client did not ask to truncate
+    it; then CLOSE without a write changes nothing. ``unseen``: the user may not know whether one
+    exists, so the first write must begin at 0, and replaces it whole. ``begins_at``: the offsets at
+    which the first write may begin beside 0, None for any; ``reason`` says why.
+    """
+
+    exists: bool = False
+    unseen: Exception | None = None
+    begins_at: tuple[int, ...] | None = None
+    reason: str = ""
+
+
+BLANK: Final = Beginning()
 
 
 class UploadThreads:
@@ -98,9 +120,9 @@ class WriteFile:
 
     ``upload`` is None when the judge refused: bytes are then counted and dropped, and ``close``
     raises ``refusal``, for AWS Transfer shows write refusals at CLOSE.
-    ``replaces_from_start`` says that an object exists and the client did not ask to truncate it;
-    with ``unseen``, that the user may not know whether one exists. ``room`` bounds how long the
-    file may become.
+    ``beginning`` says what the file holds before anything is written. ``append``: each write goes
+    to the end, whatever its offset (SFTP draft 02, 6.3). ``room`` bounds how long the file may
+    become. ``modified_s``: its time, should the client give none later.
     """
 
     def __init__(
@@ -112,27 +134,30 @@ class WriteFile:
         publish: Callable[[Staged], Awaitable[str]],
         threads: UploadThreads,
         room: Room | None = None,
-        replaces_from_start: bool = False,
-        unseen: Exception | None = None,
+        beginning: Beginning = BLANK,
+        append: bool = False,
+        modified_s: int | None = None,
         on_landed: Callable[[str], None] = lambda _landing_id: None,
         on_end: Callable[[WriteFile], None] = lambda _file: None,
     ) -> None:
         self.s3_path = s3_path
-        self.size = 0
+        self.size = upload.size if upload is not None else 0
         self.landing_id: str | None = None
         self._upload = upload
         self._error = refusal
         self._publish = publish
         self._threads = threads
         self._room_left = room
-        self._replaces_from_start = replaces_from_start
-        self._unseen = unseen
+        self._beginning = beginning
+        self._append = append
+        self._modified_s = modified_s
         self._on_landed = on_landed
         self._on_end = on_end
         self._runs: list[Run] = []
         self._buffered = 0
         self._pieces = 0
-        self._wrote = False
+        self._wrote = False  # or truncated: there is something to land
+        self._in_order = 0  # everything below it was written by this handle
         self._spilled = False
         self._waiting: list[Run] = []
         self._queued = 0
@@ -145,8 +170,8 @@ class WriteFile:
 
     @property
     def modified_s(self) -> int:
-        """Unix time; an upload has none before it lands."""
-        return 0
+        """Unix time; unless its client gave one, an upload has none before it lands."""
+        return self._modified_s or 0
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -157,8 +182,7 @@ class WriteFile:
         all uploads is used up.
 
         Raises:
-            Unsupported: the first bytes do not begin at 0 though the object exists and was opened
-                without truncation: this is a resume, and taking it would lose the first part.
+            Unsupported: the first bytes do not begin where they can, see ``Beginning``.
             FeedgateError: an earlier write failed; ``close`` raises the same.
         """
         assert not self._closed, "a write after close"
@@ -169,12 +193,10 @@ class WriteFile:
             raise self._error
         if size == 0:
             return
-        if not self._wrote and offset and self._replaces_from_start:
-            self._error = Unsupported(
-                f"resuming `{self.s3_path}` at offset {offset} is not supported",
-                hint="send the file again from its start",
-            )
-            raise self._error
+        if not self._wrote:
+            self._check_begin(offset)
+        if self._append:
+            offset = self.size
         if self._room_left is not None:
             try:
                 self._room_left.check(offset + size)
@@ -188,20 +210,84 @@ class WriteFile:
         self._collect(offset, pieces, size)
         is_full = self._threads.is_full
         batch = UPLOAD_SHARE_BYTES if is_full else UPLOAD_BATCH_BYTES
-        if self._buffered >= batch or self._pieces >= UPLOAD_BATCH_PIECES_MAX:
+        is_over = offset < self._in_order
+        if offset <= self._in_order:
+            self._in_order = max(self._in_order, offset + size)
+        if is_over and self._spilled:
+            # a resume after a crash must not bring back what the client was told is replaced
+            self._hand_over()
+            await self._settled()
+        elif self._buffered >= batch or self._pieces >= UPLOAD_BATCH_PIECES_MAX:
             self._hand_over()
             while self._queued > (0 if self._threads.is_full else UPLOAD_QUEUE_BYTES_MAX):
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
 
-    async def set_attributes(self, attributes: Attributes) -> None:
-        """FSETSTAT: accepted and without effect; scp truncates to what it has written.
+    def _check_begin(self, offset: int) -> None:
+        begins_at = self._beginning.begins_at
+        if offset == 0 or begins_at is None or offset in begins_at:
+            return
+        self._error = Unsupported(
+            f"`{self.s3_path}` cannot be resumed at offset {offset}: {self._beginning.reason}",
+            hint="send the file again from its start",
+        )
+        raise self._error
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """What the file holds so far, written or found; empty at and after its end.
 
         Raises:
-            Unsupported: the size would change.
+            AccessDenied: writing was refused, which shows at CLOSE, too.
+            Integrity: stored bytes do not verify.
         """
-        if attributes.size not in (None, self.size):
-            raise Unsupported("truncating an open file is not supported")
+        assert not self._ended, "a read after close"
+        if self._error is not None:
+            raise self._error
+        assert self._upload is not None
+        length = min(length, SFTP_READ_BYTES_MAX, self.size - offset)
+        if length <= 0:
+            return b""
+        return await self._work(lambda upload: upload.pread(offset, length))
+
+    async def set_attributes(self, attributes: Attributes) -> None:
+        """FSETSTAT: a time is kept, a size truncates or extends; scp sets what it has written.
+
+        Raises:
+            FeedgateError: as ``write``.
+        """
+        assert not self._closed, "attributes after close"
+        if attributes.modified_s is not None:
+            self._modified_s = attributes.modified_s
+        size = attributes.size
+        if size is None or size == self.size:
+            return
+        if self._error is not None and self._upload is not None:
+            raise self._error
+        if self._room_left is not None:
+            self._room_left.check(size)
+        if self._upload is not None:
+            await self._work(lambda upload: upload.truncate(size))
+        self._wrote = True
+        self.size = size
+        self._in_order = min(self._in_order, size)
+
+    async def _work(self, work: Callable[[StoredUpload], T]) -> T:
+        """Do something with the upload once it has all bytes; in a thread, unless it is small."""
+        upload = self._upload
+        assert upload is not None
+        if self._is_small():
+            runs, self._runs = self._runs, []
+            self._threads.held_bytes -= self._buffered + self._pieces * _PIECE_OVERHEAD_BYTES
+            self._buffered = self._pieces = 0
+            self._write_runs(runs)
+            return work(upload)
+        if self._buffered:
+            self._hand_over()
+        await self._settled()
+        if self._error is not None:
+            raise self._error
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads.executor, work, upload)
 
     def _collect(self, offset: int, pieces: list[Buffer], size: int) -> None:
         if size < _SMALL_PIECE_BYTES:
@@ -255,6 +341,18 @@ class WriteFile:
         for run in runs:
             self._upload.write(run.offset, run.pieces)
 
+    def work_ahead(self) -> None:
+        """Nobody waits: do what a CLOSE that comes next will need. Never raises."""
+        is_open = not self._closed and not self._ended and self._error is None
+        if self._upload is None or not is_open or not self._is_small():
+            return
+        runs, self._runs = self._runs, []
+        try:
+            self._write_runs(runs)
+            self._upload.seal_ahead()
+        except Exception as error:
+            self._error = error
+
     # -- the end --------------------------------------------------------------------------------
 
     async def close(self) -> None:
@@ -286,10 +384,10 @@ class WriteFile:
             if self._error is not None:
                 raise self._error
             assert self._upload is not None
-            if self._replaces_from_start and not self._wrote:
-                if self._unseen is not None:
-                    raise self._unseen  # neither keeping nor emptying can be promised
-                await self._abort()
+            if self._beginning.exists and not self._wrote:
+                if self._beginning.unseen is not None:
+                    raise self._beginning.unseen  # neither keeping nor emptying can be promised
+                await self._give_back()
                 return
             staged = await self._finish()
             self.landing_id = await self._publish(staged)
@@ -313,17 +411,27 @@ class WriteFile:
     def _write_and_finish(self, runs: Sequence[Run]) -> Staged:
         assert self._upload is not None
         self._write_runs(runs)
+        if self._modified_s is not None:
+            self._upload.metadata[MODIFIED] = str(self._modified_s)
         return self._upload.finish()
 
     async def abandon(self) -> None:
-        """The connection is lost: forget the bytes. Never raises; a close under way goes on."""
+        """The connection is lost: keep what its user may resume, forget the rest.
+
+        Never raises; a close under way goes on.
+        """
         if self._closing is not None:
             await asyncio.wait([self._closing])
         if self._closed or self._ended:
             return
-        self._waiting, self._runs = [], []
-        await self._settled()
-        await self._abort()
+        if self._is_small():
+            self._runs = []
+            await self._abort()
+        else:
+            if self._buffered:
+                self._hand_over()
+            await self._settled()
+            await self._give_back()
         self._end()
 
     async def _settled(self) -> None:
@@ -331,6 +439,14 @@ class WriteFile:
         while self._job is not None:
             await asyncio.wait([self._job])
             await asyncio.sleep(0)  # its callback, which may start the next one, runs first
+
+    async def _give_back(self) -> None:
+        """End the upload as it is: what may be resumed is kept."""
+        if self._error is not None or self._upload is None:
+            await self._abort()
+            return
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads.executor, self._upload.keep)
 
     async def _abort(self) -> None:
         if self._upload is None:

@@ -43,6 +43,7 @@ class Attributes:
     permissions: int | None = None
     accessed_s: int | None = None
     modified_s: int | None = None
+    has_owner: bool = False
 
 
 def decode_attributes(fields: Fields) -> Attributes:
@@ -62,7 +63,7 @@ def decode_attributes(fields: Fields) -> Attributes:
         for _ in range(min(fields.uint32(), _EXTENDED_PAIRS_MAX)):
             fields.string()
             fields.string()
-    return Attributes(size, permissions, accessed_s, modified_s)
+    return Attributes(size, permissions, accessed_s, modified_s, bool(flags & _UIDGID))
 
 
 def encode_attributes(entry: Entry) -> bytes:

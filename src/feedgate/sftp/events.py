@@ -101,6 +101,10 @@ class SessionEvents:
         """DELETE, RENAME, MKDIR, RMDIR, SETSTAT."""
         self._events.emit(activity_type, path=path, new_path=new_path)
 
+    def ignored_attributes(self, path: str) -> None:
+        """A client set a mode or an owner."""
+        self._events.info("modes and owners are accepted and not kept", path=path)
+
     def refused(
         self, operation: str, request: Request, code: int, text: str, error: FeedgateError
     ) -> None:

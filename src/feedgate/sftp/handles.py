@@ -25,6 +25,8 @@ class Upload:
     file: WriteFile
     path: str
     bytes_in: int = 0
+    bytes_out: int = 0
+    reads: bool = False  # opened for reading, too
     opened_at_s: float = field(default_factory=time.monotonic)
 
 

@@ -20,7 +20,7 @@ from feedgate.files.deviations import Fidelity
 from feedgate.files.home import Entry, HomeDirectory
 from feedgate.limits import SFTP_NAMES_BYTES_MAX, SFTP_READ_BYTES_MAX
 from feedgate.sftp import packets, status
-from feedgate.sftp.attributes import decode_attributes, encode_attributes, encode_name
+from feedgate.sftp.attributes import Attributes, decode_attributes, encode_attributes, encode_name
 from feedgate.sftp.events import SessionEvents
 from feedgate.sftp.extensions import EXTENSIONS, Extensions, write_into
 from feedgate.sftp.handles import Download, HandleRoom, Handles, Listing, Upload
@@ -73,6 +73,8 @@ class SftpSession:
         self._handles = Handles(room)
         self._extensions = Extensions(home, self._handles, events, lambda: self.gone)
         self._began = False
+        self._said_ignored = False
+        self._written: Upload | None = None  # since the client waited last
         self.gone = False  # set by the channel: nobody waits for an answer any more
 
     @property
@@ -104,6 +106,12 @@ class SftpSession:
         except Exception as error:
             self._events.failed(operation.name, error)
             return _status(request, status.FAILURE)
+
+    def while_idle(self) -> None:
+        """Every reply has left and nothing waits: use the time until the client's next request."""
+        written, self._written = self._written, None
+        if written is not None:
+            written.file.work_ahead()
 
     async def end(self) -> None:
         """The channel is gone: lose uploads, close the rest, close the home. Never raises."""
@@ -138,10 +146,10 @@ class SftpSession:
         fields = Fields(request.body)
         path = fields.path()
         flags = fields.uint32()
-        decode_attributes(fields)
+        attributes = decode_attributes(fields)
         mode = "|".join(name for flag, name in _PFLAG_NAMES if flags & flag)
         reads, writes = bool(flags & _PFLAG_READ), bool(flags & _PFLAG_WRITE)
-        if reads == writes or (reads and flags != _PFLAG_READ) or self._as_aws_refuses(flags):
+        if (not writes and flags != _PFLAG_READ) or self._as_aws_refuses(flags):
             # aws facts §4: status 8 with this text
             text = f"Cannot open file in mode: {mode}"
             self._events.refused_open(self._home.s3_path(path), mode, text)
@@ -149,7 +157,7 @@ class SftpSession:
 
         async def open_file() -> Upload | Download:
             handle: Upload | Download
-            if reads:
+            if not writes:
                 download = await self._home.open_read(path)
                 handle = Download(download, download.s3_path)
             else:
@@ -159,8 +167,10 @@ class SftpSession:
                     truncate=bool(flags & _PFLAG_TRUNCATE),
                     exclusive=bool(flags & _PFLAG_EXCLUSIVE),
                     append=bool(flags & _PFLAG_APPEND),
+                    read=reads,
+                    modified_s=attributes.modified_s,
                 )
-                handle = Upload(upload, upload.s3_path)
+                handle = Upload(upload, upload.s3_path, reads=reads)
             self._events.open(handle, mode)
             return handle
 
@@ -184,6 +194,14 @@ class SftpSession:
             raise Unsupported(f"{operation} unsupported")
         return False
 
+    def _say_ignored(self, attributes: Attributes, path: str) -> None:
+        """Modes and owners have no meaning here; the operator reads that once a session."""
+        if attributes.permissions is None and not attributes.has_owner:
+            return
+        if not self._said_ignored:
+            self._said_ignored = True
+            self._events.ignored_attributes(path)
+
     async def _close(self, request: Request) -> bytes:
         handle = self._handles.pop(Fields(request.body).string())
         if isinstance(handle, Upload):
@@ -204,7 +222,7 @@ class SftpSession:
         fields = Fields(request.body)
         handle = self._handles.get(fields.string())
         offset, length = fields.uint64(), fields.uint32()
-        if not isinstance(handle, Download):
+        if isinstance(handle, Listing) or (isinstance(handle, Upload) and not handle.reads):
             raise CouldNot("the handle is not open for reading")
         data = await handle.file.read(offset, min(length, SFTP_READ_BYTES_MAX))
         if not data:
@@ -220,6 +238,7 @@ class SftpSession:
         if not isinstance(handle, Upload):
             raise CouldNot("the handle is not open for writing")
         await write_into(handle, request.offset, payload)
+        self._written = handle
         return _status(request, status.OK)
 
     async def _fstat(self, request: Request) -> bytes:
@@ -238,6 +257,7 @@ class SftpSession:
             raise CouldNot("a directory has no attributes to set")
         if self._take_attributes("FSETSTAT"):
             await handle.file.set_attributes(attributes)
+            self._say_ignored(attributes, handle.path)
         self._events.path("SETSTAT", handle.path)
         return _status(request, status.OK)
 
@@ -253,6 +273,7 @@ class SftpSession:
         attributes = decode_attributes(fields)
         if self._take_attributes("SETSTAT"):
             await self._home.set_attributes(path, attributes)
+            self._say_ignored(attributes, self._home.s3_path(path))
         self._events.path("SETSTAT", self._home.s3_path(path))
         return _status(request, status.OK)
 

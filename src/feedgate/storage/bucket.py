@@ -102,6 +102,10 @@ class Upload(Protocol):
         """What was written so far, over the object that is changed; short only at the end."""
         ...
 
+    def seal_ahead(self) -> None:
+        """Do now what ``finish`` must if nothing more is written, while nobody waits."""
+        ...
+
     def finish(self) -> StagedObject:
         """Seal and make durable (fdatasync of part, fsync of its directory); may block long."""
         ...
@@ -180,6 +184,10 @@ class Bucket(Protocol):
         ``user``: who may resume it when the session is lost; nobody where that is empty. ``over``:
         the open object whose bytes it begins with; the upload closes it.
         """
+        ...
+
+    def has_partial(self, key: str, user: str) -> bool:
+        """Whether there may be something for ``user`` to resume or drop at ``key``: cheap."""
         ...
 
     def partial_size(self, key: str, user: str) -> int | None:

@@ -23,6 +23,7 @@ from feedgate.storage import index, resume, usage
 from feedgate.storage.bucket import Bucket, Listing, ObjectInfo, ObjectReader, StagedObject
 from feedgate.storage.index import VersionRow
 from feedgate.storage.partfiles import PartFiles, SpaceFloor
+from feedgate.storage.partial import find_partials
 from feedgate.storage.reader import EmbeddedReader, open_version
 from feedgate.storage.surroundings import Surroundings
 from feedgate.storage.upload import EmbeddedUpload
@@ -30,7 +31,6 @@ from feedgate.storage.upload import EmbeddedUpload
 __all__ = ["MIGRATIONS", "EmbeddedBucket"]
 
 MIGRATIONS = (*index.MIGRATIONS, *usage.MIGRATIONS)
-
 
 
 class EmbeddedBucket:
@@ -186,6 +186,14 @@ class EmbeddedBucket:
             metadata=metadata or {},
             user=user if over is None else "",
             over=over,
+        )
+
+    def has_partial(self, key: str, user: str) -> bool:
+        """Whether there may be something for ``user`` to resume or drop at ``key``: cheap."""
+        name = index.key_bytes_if_any(key)
+        store = self._store
+        return name is not None and bool(
+            find_partials(store.database.read, user, self.name, name, store.now_ms())
         )
 
     def partial_size(self, key: str, user: str) -> int | None:
