@@ -234,8 +234,16 @@ def every_test() -> Iterator[tuple[Path, Function]]:
 
 @cache
 def asserting_names(path: Path) -> frozenset[str]:
-    """Functions of a file and of the conftest files above it that assert, or call one that does."""
-    files = [path, *(folder / "conftest.py" for folder in path.parents if folder != ROOT.parent)]
+    """Functions that assert, or call one that does: of a file, of the modules beside it that it
+    imports from, of the conftest files above it.
+    """
+    beside = [
+        path.with_name(f"{node.module}.py")
+        for node in tree_of(path).body
+        if isinstance(node, ast.ImportFrom)
+    ]
+    above = [folder / "conftest.py" for folder in path.parents if folder != ROOT.parent]
+    files = [path, *beside, *above]
     functions = [
         function
         for file in files
