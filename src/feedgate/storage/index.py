@@ -19,7 +19,8 @@ from feedgate import limits
 from feedgate.database import Database, Transaction
 from feedgate.database.engine import Migration, Row
 from feedgate.errors import Integrity, Unsupported
-from feedgate.storage.bucket import Listing, ObjectInfo
+from feedgate.kms.envelope import DataKey
+from feedgate.storage.bucket import Listing, ObjectInfo, StagedObject
 from feedgate.storage.extents import Extent
 
 __all__ = [
@@ -36,9 +37,11 @@ __all__ = [
     "key_bytes_if_any",
     "keys_below",
     "list_page",
+    "new_version",
     "rekey_version",
     "rewrite_metadata",
     "row_seal",
+    "staged",
     "supersede",
     "version_row",
 ]
@@ -107,7 +110,7 @@ MIGRATIONS = (
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-_metadata = msgspec.json.Decoder(dict[str, str]).decode  # for each name of a listing
+_decode = msgspec.json.Decoder(dict[str, str]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,29 @@ def row_seal(data_key: bytes, info: ObjectInfo, layout: str) -> bytes:
     text = _canonical([*identity, info.metadata, layout])
     message = b"feedgate object row 1\x00" + text.encode("ascii")
     return hmac.digest(data_key, message, hashlib.sha256)
+
+
+def new_version(
+    info: ObjectInfo, data_key: DataKey, layout: Layout, inline: bytes | None, *, bucket_key: bool
+) -> VersionRow:
+    """A version that is not inserted yet, sealed."""
+    text = layout.text()
+    seal = row_seal(data_key.plaintext, info, text)
+    return VersionRow(info, data_key.wrapped, bucket_key, seal, text, inline)
+
+
+def staged(row: VersionRow) -> StagedObject:
+    """A version as ``publish`` takes it."""
+    info = row.info
+    return StagedObject(
+        bucket=info.bucket,
+        key=info.key,
+        object_id=info.object_id,
+        size=info.size,
+        sha256=info.sha256,
+        kms_key_arn=info.kms_key_arn,
+        row=row,
+    )
 
 
 _INFO = "bucket, key, version_id, object_id, size, sha256, last_modified_ms, kms_key_arn, metadata"
@@ -432,6 +458,15 @@ def _info(columns: Row) -> ObjectInfo:
         last_modified_ms=last_modified_ms,
         metadata=_metadata(meta),
     )
+
+
+def _metadata(text: str) -> Mapping[str, str]:
+    """User metadata as stored; for each name of a listing, so by the faster reader if it can."""
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:  # half a surrogate pair, which a str may hold
+        found: Mapping[str, str] = json.loads(text)
+        return found
 
 
 def _row(columns: Row) -> VersionRow:

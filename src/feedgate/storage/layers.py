@@ -6,6 +6,7 @@ changes; what none of them has reads as zeros.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from feedgate.storage.bucket import ObjectReader
 from feedgate.storage.extents import ExtentMap
 from feedgate.storage.window import Window
 
-__all__ = ["Beneath", "canvas", "hole_bytes", "overlay", "wants_rewrite"]
+__all__ = ["Beneath", "canvas", "hole_bytes", "overlay", "sha256_of", "wants_rewrite"]
 
 
 @dataclass(slots=True)
@@ -84,6 +85,14 @@ def wants_rewrite(
         or len(extents) > limits.EXTENTS_MAX
         or sum(stored for stored, _cut in earlier) + written > 2 * size + limits.DEAD_BYTES_MAX
     )
+
+
+def sha256_of(pread: Callable[[int, int], bytes], size: int) -> str:
+    """The SHA-256 of so many bytes, read back; in hex."""
+    sha256 = hashlib.sha256()
+    for offset in range(0, size, limits.UPLOAD_BATCH_BYTES):
+        sha256.update(pread(offset, limits.UPLOAD_BATCH_BYTES))
+    return sha256.hexdigest()
 
 
 def hole_bytes(beneath: Beneath | None, extents: ExtentMap, size: int) -> int:

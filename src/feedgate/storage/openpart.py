@@ -110,6 +110,12 @@ class OpenPart:
             data += self.writer.kept[at : at + length - len(data)]
         return data
 
+    def take_fd(self) -> int:
+        """The file of a part that is durable, and its lock, for who goes on reading it."""
+        assert self._finished
+        fd, self.fd = self.fd, -1
+        return fd
+
     def close(self) -> None:
         """Let go of the file, once no background sync uses its descriptor any more."""
         try:

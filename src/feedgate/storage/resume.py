@@ -25,6 +25,7 @@ from feedgate.kms.envelope import DataKey
 from feedgate.storage import parts
 from feedgate.storage.extents import Extent, ExtentMap
 from feedgate.storage.index import key_bytes
+from feedgate.storage.openpart import OpenPart
 from feedgate.storage.partfiles import disk_error
 from feedgate.storage.partial import (
     Partial,
@@ -43,6 +44,7 @@ __all__ = [
     "EarlierParts",
     "Resumed",
     "drop_partials",
+    "ended",
     "find_partial",
     "partial_bytes",
     "resume",
@@ -62,6 +64,12 @@ class EarlierParts:
         self.readers = dict(readers)
         self.sizes = dict(sizes)  # of the ciphertext, and whether it was cut
         self._fds = dict(fds)
+
+    def add(self, number: int, fd: int, reader: parts.PartReader, size: tuple[int, bool]) -> None:
+        """One more part, open and locked."""
+        self._fds[number] = fd
+        self.readers[number] = reader
+        self.sizes[number] = size
 
     def close(self) -> None:
         """Let go of the files and their locks. Idempotent."""
@@ -134,6 +142,20 @@ def resume(store: Surroundings, key: str, user: str, owner: str) -> Resumed | No
     return Resumed(taken, whole_key, earlier, state.extents, found.size)
 
 
+def ended(part: OpenPart, before: Resumed | None, partial: Partial, extents: ExtentMap) -> Resumed:
+    """An upload whose open part was made durable, as if another session had left it: ``sync``.
+
+    Raises ``OSError``.
+    """
+    part.make_durable()
+    number, size, data_key = part.number, part.written, part.data_key
+    fd = part.take_fd()
+    reader = part_reader(fd, data_key.plaintext, part.object_id, number, size)
+    earlier = before.earlier if before is not None else EarlierParts({}, {}, {})
+    earlier.add(number, fd, reader, (size, False))
+    return Resumed(partial, data_key, earlier, tuple(extents), extents.contiguous())
+
+
 def drop_partials(store: Surroundings, key: str, user: str) -> int:
     """Give up what this user left unfinished at ``key``; how many there were.
 
@@ -169,7 +191,7 @@ def _stored_bytes(store: Surroundings, partial: Partial) -> int:
 def _settled(store: Surroundings, partial: Partial) -> Partial | None:
     """A partial of which is known what can be read; None when its session lives or nothing can."""
     state = _checked_state(store, partial)
-    if not partial.owner and not state.open_part:
+    if not partial.owner and not state.open_part and partial.size:
         return replace(partial, size=ExtentMap(state.extents).contiguous())
     with _locked(store, partial, state) as fds:
         if fds is None:

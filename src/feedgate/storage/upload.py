@@ -24,18 +24,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from feedgate import limits
-from feedgate.errors import FeedgateError, Unsupported
+from feedgate.errors import CouldNot, FeedgateError, Unsupported
 from feedgate.kms.envelope import DataKey
 from feedgate.storage import parts
 from feedgate.storage.bucket import Buffer, ObjectInfo, ObjectReader, StagedObject
 from feedgate.storage.extents import Extent, ExtentMap
-from feedgate.storage.index import Layout, VersionRow, etag_of, key_bytes, row_seal
+from feedgate.storage.index import Layout, VersionRow, etag_of, key_bytes, new_version, staged
 from feedgate.storage.inline import InlineSeal
-from feedgate.storage.layers import Beneath, hole_bytes, overlay, wants_rewrite
+from feedgate.storage.layers import Beneath, hole_bytes, overlay, sha256_of, wants_rewrite
 from feedgate.storage.openpart import OpenPart
 from feedgate.storage.partfiles import FirstError
 from feedgate.storage.partial import PartialState
-from feedgate.storage.resume import Resumed, told_bytes
+from feedgate.storage.resume import Resumed, ended, told_bytes
 from feedgate.storage.surroundings import Surroundings
 from feedgate.storage.uploadrow import UploadRow
 from feedgate.storage.window import Window
@@ -123,6 +123,28 @@ class EmbeddedUpload:
             self._write(offset, end, pieces)
         self._count_held()
         self.size = max(self.size, end)
+
+    def sync(self) -> None:
+        """Make durable what was written: the open part ends, and what comes next is another.
+
+        Raises as ``write``, and ``CouldNot`` when it was asked for too often. Blocks.
+        """
+        self._check_open()
+        if self._part is None and not self._window:
+            return
+        if self._resumed is not None and len(self._resumed.earlier.sizes) >= limits.PARTS_MAX:
+            raise CouldNot(f"`{self._key}` was synced more than {limits.PARTS_MAX} times")
+        with FirstError(self._fail):
+            self._part = self._part or self._begin_part()
+            self._flush_window()
+            assert self._row.partial is not None
+            self._resumed = ended(self._part, self._resumed, self._row.partial, self._extents)
+            self._part = None
+            self._follows = self._next if self._next == self._extents.contiguous() else -1
+            self._certain = limits.OBJECT_BYTES_MAX
+            if self._row.user:
+                self._row.save(self._data_key, self._state(0))
+        self._count_held()
 
     def truncate(self, size: int) -> None:
         """Cut the object to ``size`` bytes, or extend it with zeros. Raises as ``write``."""
@@ -324,15 +346,7 @@ class EmbeddedUpload:
                 row = self._finish_parts()
         self._count_held()
         self._let_go()
-        return StagedObject(
-            bucket=row.info.bucket,
-            key=row.info.key,
-            object_id=row.info.object_id,
-            size=row.info.size,
-            sha256=row.info.sha256,
-            kms_key_arn=row.info.kms_key_arn,
-            row=row,
-        )
+        return staged(row)
 
     def _finish_inline(self) -> VersionRow:
         sealed = self._inline.seal(self._beneath, self._window, self.size)
@@ -361,7 +375,7 @@ class EmbeddedUpload:
                 self._part.make_durable()
             layout = Layout(False, self._part_sizes(), tuple(self._extents))
             whole = self._extents.sequential and self._next == self.size
-            sha256 = self._sha256.hexdigest() if whole else self._read_back()
+            sha256 = self._sha256.hexdigest() if whole else sha256_of(self.pread, self.size)
         return self._version(self._data_key, sha256, layout, None)
 
     def _part_sizes(self) -> dict[int, int]:
@@ -396,12 +410,6 @@ class EmbeddedUpload:
             target.close()
         return Layout(False, {target.number: target.written}, extents), sha256.hexdigest()
 
-    def _read_back(self) -> str:
-        sha256 = hashlib.sha256()
-        for offset in range(0, self.size, limits.UPLOAD_BATCH_BYTES):
-            sha256.update(self.pread(offset, limits.UPLOAD_BATCH_BYTES))
-        return sha256.hexdigest()
-
     def _version(
         self, data_key: DataKey, sha256: str, layout: Layout, inline: bytes | None
     ) -> VersionRow:
@@ -417,9 +425,7 @@ class EmbeddedUpload:
             last_modified_ms=self._store.now_ms(),
             metadata=self.metadata,
         )
-        text = layout.text()
-        seal = row_seal(data_key.plaintext, info, text)
-        return VersionRow(info, data_key.wrapped, self._row.bucket_key, seal, text, inline)
+        return new_version(info, data_key, layout, inline, bucket_key=self._row.bucket_key)
 
     def keep(self) -> int:
         """The session is lost: keep what its user may resume; how many bytes, 0 for none.

@@ -52,6 +52,11 @@ class UploadRow:
         return self._row is not None
 
     @property
+    def partial(self) -> Partial | None:
+        """The row as it was written last, if there is one."""
+        return self._row
+
+    @property
     def told(self) -> int:
         """The bytes that this session, or one before it, was told to go on from."""
         return self._row.size if self._row is not None else 0
