@@ -113,6 +113,7 @@ def up(
       feedgate up
       feedgate up examples/landing --listen 0.0.0.0:22
       feedgate up -d && feedgate status
+      feedgate up --listen 0.0.0.0:22 --proxy-protocol-from 10.0.0.0/24
       feedgate up --like-aws        # rehearse what suppliers will meet on AWS
       feedgate up --parameter-overrides file://params/prod.json HostName=sftp.example.com
     """
