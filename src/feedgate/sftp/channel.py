@@ -214,6 +214,10 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             self._flush()
         finally:
             end_burst()
+        if not self._requests:
+            self._requests = _NO_REQUESTS
+        if not self._requests and self._begun is None:
+            self._session.while_idle()
         if self._requests or self._begun is not None or self._eof or not self._reading:
             self._wake_up()
 
