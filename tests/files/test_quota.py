@@ -128,3 +128,21 @@ def test_a_tag_that_is_no_size_opens_no_session(site: Site) -> None:
     """It is refused rather than ignored."""
     with pytest.raises(DefinitionError, match="`lots` is no size"):
         site.home(limited(site, quotaBytes="lots"))
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_synced_bytes_count_once_and_land(site: Site, size: int) -> None:
+    """fsync before CLOSE: small or large, the file lands whole, and the quota counts it once."""
+
+    async def scenario() -> None:
+        home = site.home(limited(site, quotaBytes="1MB"))
+        file = await home.open_write(b"/a")
+        await file.write(0, bytes(size))
+        await file.sync()
+        await file.write(size, b"end")
+        await file.sync()
+        await file.close()
+        assert (await home.stat(b"/a")).size == size + 3
+        assert (await home.space(b"/")).free_bytes == 1_000_000 - size - 3
+
+    asyncio.run(scenario())

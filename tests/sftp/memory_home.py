@@ -166,6 +166,7 @@ class MemoryUpload:
         self.modified_s = 0
         self.closes = 0
         self.abandons = 0
+        self.syncs = 0
         self.landing_id: str | None = None
         self.writes: list[tuple[int, int]] = []
         self._store = store
@@ -203,6 +204,9 @@ class MemoryUpload:
         if "close" in self._store.faults:
             raise self._store.faults["close"]
         self._store.files[self.path] = bytes(self._content)
+
+    async def sync(self) -> None:
+        self.syncs += 1
 
     async def abandon(self) -> None:
         self.abandons += 1

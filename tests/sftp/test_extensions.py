@@ -75,6 +75,16 @@ def test_statvfs(sftp: RawSftp) -> None:
     assert values == (4096, 4096, 244, 97, 97, 0, 0, 0, 0, 0, 255)
 
 
+def test_fsync(door: Any, sftp: RawSftp) -> None:
+    """An upload is synced before the answer; what is read lies on disk already."""
+    handle = sftp.open_write()
+    assert extended(sftp, b"fsync@openssh.com", handle).status == (0, b"Success")
+    assert door.store.uploads[-1].syncs == 1
+    assert extended(sftp, b"fsync@openssh.com", sftp.open_read(b"/a.bin")).status[0] == 0
+    directory = sftp.request(11, text(b"/")).handle
+    assert extended(sftp, b"fsync@openssh.com", directory).status[0] == 4
+
+
 # -- copy-data ------------------------------------------------------------------------------------
 
 
@@ -102,6 +112,16 @@ def test_copy_data(
     copied = CONTENT[read_at : read_at + length] if length else CONTENT[read_at:]
     assert door.store.files[b"/copy"] == (bytes(write_at) + copied if copied else b"")
     assert door.events("CLOSE")[-1]["bytes-in"] == str(len(copied))
+
+
+def test_copy_data_within_one_handle(sftp: RawSftp) -> None:
+    """A handle that reads and writes copies inside its file, where the ranges do not overlap."""
+    handle = sftp.open_write(b"/both", 1 | 2 | 8)
+    assert sftp.write(handle, 0, b"0123456789") == (0, b"Success")
+    for read_at, length, write_at, code in ((0, 5, 4, 4), (4, 5, 0, 4), (0, 0, 0, 4), (0, 4, 4, 0)):
+        where = (handle, u64(read_at), u64(length), handle, u64(write_at))
+        assert extended(sftp, b"copy-data", *where).status[0] == code
+    assert sftp.request(5, handle, u64(0), u32(100)).body == text(b"0123012389")
 
 
 def test_copy_data_refusals(sftp: RawSftp) -> None:

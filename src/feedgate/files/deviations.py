@@ -37,8 +37,8 @@ DEVIATIONS: Final = (
         "extensions",
         "SFTP version 3 without extensions (User Guide, transfer-file: `df` says that the server"
         " does not support statvfs)",
-        "`limits@openssh.com`, `posix-rename@openssh.com`, `statvfs@openssh.com`, `copy-data` and"
-        " `check-file` are offered, and each works",
+        "`limits@openssh.com`, `posix-rename@openssh.com`, `fsync@openssh.com`,"
+        " `statvfs@openssh.com`, `copy-data` and `check-file` are offered, and each works",
         "larger packets are faster; a client can take a name over at once, copy without sending"
         " again, and verify what it sent",
     ),
@@ -100,12 +100,13 @@ DEVIATIONS: Final = (
         "the same user resumes, with APPEND or at an offset; nothing is visible before CLOSE",
         "large files over bad lines",
     ),
+
     Deviation(
         "passwords",
         "service-managed users have SSH keys only; SftpAuthenticationMethods is for custom identity"
         " providers (API, IdentityProviderDetails)",
-        "`feedgate user password` gives one user a password, alone (PUBLIC_KEY_OR_PASSWORD) or after"
-        " a key (PUBLIC_KEY_AND_PASSWORD); without one nothing changes",
+        "`feedgate user password` gives one user a password, alone (PUBLIC_KEY_OR_PASSWORD) or"
+        " after a key (PUBLIC_KEY_AND_PASSWORD); without one nothing changes",
         "some suppliers' programs know nothing else",
         switched=False,
     ),

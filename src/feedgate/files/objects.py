@@ -85,6 +85,10 @@ class StoredUpload(Protocol):
         """Write ``pieces`` one after another from ``offset``."""
         ...
 
+    def sync(self) -> None:
+        """Make durable what was written; blocks."""
+        ...
+
     def truncate(self, size: int) -> None:
         """Cut to ``size`` bytes, or extend with zeros."""
         ...

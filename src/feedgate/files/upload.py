@@ -271,6 +271,20 @@ class WriteFile:
         self.size = size
         self._in_order = min(self._in_order, size)
 
+    async def sync(self) -> None:
+        """What was written is durable when this returns, though visible only after CLOSE.
+
+        Raises:
+            AccessDenied: writing was refused, so that nothing was kept.
+            FeedgateError: as ``write``; or it was asked for too often.
+        """
+        assert not self._closed, "a sync after close"
+        if self._error is not None:
+            raise self._error
+        if self._wrote:
+            self._spilled = True  # a small one, too, has to reach the disk now: in a thread
+            await self._work(lambda upload: upload.sync())
+
     async def _work(self, work: Callable[[StoredUpload], T]) -> T:
         """Do something with the upload once it has all bytes; in a thread, unless it is small."""
         upload = self._upload

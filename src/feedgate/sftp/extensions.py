@@ -76,6 +76,15 @@ class Extensions:
         self._events.path("RENAME", self._home.s3_path(old), self._home.s3_path(new))
         return _ok(request)
 
+    async def _fsync(self, request: Request, fields: Fields) -> bytes:
+        """An object that is read is on disk since it landed."""
+        handle = self._handles.get(fields.string())
+        if isinstance(handle, Upload):
+            await handle.file.sync()
+        elif not isinstance(handle, Download):
+            raise CouldNot("a directory is not synced")
+        return _ok(request)
+
     async def _statvfs(self, request: Request, fields: Fields) -> bytes:
         """The user's room, never the disk's: see ``HomeDirectory.space``. Files are not counted."""
         space = await self._home.space(fields.path())
@@ -92,7 +101,7 @@ class Extensions:
         source_name, read_at, length = fields.string(), fields.uint64(), fields.uint64()
         target_name, write_at = fields.string(), fields.uint64()
         source, target = self._handles.get(source_name), self._handles.get(target_name)
-        if not isinstance(source, Download):
+        if not isinstance(source, Download) and not (isinstance(source, Upload) and source.reads):
             raise CouldNot("the handle to copy from is not open for reading")
         if not isinstance(target, Upload):
             raise CouldNot("the handle to copy to is not open for writing")
@@ -100,6 +109,8 @@ class Extensions:
         rest = min(length, available) if length else available
         if write_at + rest > OBJECT_BYTES_MAX:
             raise CouldNot("the file would be too long")
+        if source is target and abs(write_at - read_at) < rest:
+            raise CouldNot("a range cannot be copied onto itself")
         while rest:
             data = await source.file.read(read_at, min(rest, SFTP_READ_BYTES_MAX))
             if self._is_gone():
@@ -153,6 +164,7 @@ class Extensions:
     rows = (
         Extension(b"limits@openssh.com",       b"1", False, _limits),
         Extension(b"posix-rename@openssh.com", b"1", True,  _posix_rename),
+        Extension(b"fsync@openssh.com",        b"1", True,  _fsync),
         Extension(b"statvfs@openssh.com",      b"2", False, _statvfs),
         Extension(b"copy-data",                b"1", True,  _copy_data),
         Extension(b"check-file",               b"",  False, _check_file),

@@ -94,6 +94,13 @@ class Upload(Protocol):
         """
         ...
 
+    def sync(self) -> None:
+        """Make durable what was written: after a crash its user may resume from there. Blocks.
+
+        Raises as ``write``, and ``errors.CouldNot`` when it was asked for too often.
+        """
+        ...
+
     def truncate(self, size: int) -> None:
         """Cut to ``size`` bytes, or extend with zeros. Raises as ``write``."""
         ...
