@@ -145,6 +145,7 @@ HOME_MAPPINGS_MAX: Final = 2_000  # AWS Transfer's quota per service-managed use
 
 # -- policies -----------------------------------------------------------------------------------
 POLICY_BINDINGS_MAX: Final = 256  # matchers kept per pattern with variables
+VIEWS_KEPT_MAX: Final = 128  # principals whose policies and decisions are held, the busy ones
 OUTCOMES_KEPT_MAX: Final = 256  # per principal, action and shape of request; dropped when full
 AUDIT_HEADS_KEPT_MAX: Final = 4_096  # beginnings of audit lines; dropped together when full
 DECISIONS_KEPT_MAX: Final = 8_192  # memoised per principal; dropped together when full

@@ -312,7 +312,7 @@ def test_recheck_ends_withdrawn_sessions(door: Any) -> None:
     session.init()
     session.open_write()
     door.login.disable(door.user)
-    door.on_loop(lambda: door.door.recheck(door.login.still_valid))
+    door.call(door.door.recheck(door.login.still_valid))
     door.wait_for(lambda: not gone.transport.is_active())
     door.wait_for(lambda: door.store.homes[-1].closed)
     assert door.store.uploads[0].abandons == 1

@@ -14,7 +14,6 @@ Invariants:
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -23,6 +22,7 @@ from feedgate.access import contexts
 from feedgate.access.actions import Asker, Requirement, Stage, operation
 from feedgate.access.audit import AuditEvent, Judged, judged_as, judged_of
 from feedgate.access.principals import Operator, Principal, RoleSession
+from feedgate.access.views import Views
 from feedgate.errors import AccessDenied
 from feedgate.iam import evaluate as iam
 from feedgate.iam.arn import Arn, parse_arn, s3_arn
@@ -79,6 +79,7 @@ class _View:
     is_timed: bool
     kept: dict[tuple[str, str, ContextItems, bool], iam.Decision] = field(default_factory=dict)
     plans: dict[_PlanName, tuple[_Step, ...]] = field(default_factory=dict)
+    used: bool = False
 
 
 class Judge:
@@ -93,7 +94,7 @@ class Judge:
         self.now = now
         self._audit = audit
         self._lock = threading.Lock()
-        self._views: weakref.WeakKeyDictionary[Principal, _View] = weakref.WeakKeyDictionary()
+        self._views = Views[_View]()
         self._stack = stack
         self._has_timed_resource = _asks_time(_resource_policies(stack))
 
@@ -107,7 +108,7 @@ class Judge:
         with self._lock:
             self._stack = stack
             self._has_timed_resource = _asks_time(_resource_policies(stack))
-            self._views = weakref.WeakKeyDictionary()
+            self._views = Views()
 
     # -- one action -----------------------------------------------------------------------------
 
@@ -166,6 +167,7 @@ class Judge:
             AccessDenied: carries the decision.
         """
         view = self._views.get(principal) or self._make_view(principal)
+        view.used = True
         name = (operation, bucket, stage, listing and listing[1], kms_key_arn, only)
         plan = view.plans.get(name)
         if plan is None:
@@ -317,6 +319,7 @@ class Judge:
         role_only: bool,
     ) -> iam.Decision:
         view = self._views.get(principal) or self._make_view(principal)
+        view.used = True
         known = (action, resource, items, role_only)
         decision = view.kept.get(known)
         if decision is not None:
@@ -380,7 +383,7 @@ class Judge:
                 base=contexts.principal_context(principal, stack),
                 is_timed=timed,
             )
-            self._views[principal] = view
+            self._views.keep(principal, view)
             return view
 
 

@@ -53,7 +53,7 @@ class Door(Protocol):
         """Let open transfers finish for ``grace_s`` seconds, then disconnect whoever is left."""
         ...
 
-    def recheck(self, still_valid: Callable[[Credentials], bool]) -> None:
+    async def recheck(self, still_valid: Callable[[Credentials], bool]) -> None:
         """End the sessions for which ``still_valid`` is False."""
         ...
 

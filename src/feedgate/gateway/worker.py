@@ -133,14 +133,14 @@ class _Worker:
                 continue
             self._report.send("load", connections=self._door.connections, received=self._received)
             try:
-                self._take_up(self._services, self._login, self._door)
+                await self._take_up(self._services, self._login, self._door)
             except Exception as error:  # one bad round must not end revocation for good
                 self._services.log.error("could not take up a change", reason=repr(error))
 
-    def _take_up(self, services: Services, login: GatewayLogin, door: Door) -> None:
+    async def _take_up(self, services: Services, login: GatewayLogin, door: Door) -> None:
         self._recheck_due = services.users_changed() or self._recheck_due
         self._recheck_due = services.refresh() or self._recheck_due
         if self._recheck_due:
             login.renew_policies()
-            door.recheck(login.still_valid)
+            await door.recheck(login.still_valid)
             self._recheck_due = False

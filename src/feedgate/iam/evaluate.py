@@ -16,6 +16,7 @@ Not ``iam-simulate``, ``principalmapper`` or ``moto``: each allows what AWS deni
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -270,7 +271,8 @@ def trace(request: Request, policies: PolicySet) -> tuple[StatementMiss, ...]:
 
 
 def _view(request: Request, policies: PolicySet) -> View:
-    context = {key.lower(): value for key, value in request.context.items()}
+    # interned: whoever keeps a request's context shares its names with all others
+    context = {sys.intern(key.lower()): value for key, value in request.context.items()}
     lookup, session_lookup = _lookups(context, policies)
     return View(
         principal=request.principal,
