@@ -11,6 +11,7 @@ import pytest
 
 from feedgate import limits
 from feedgate.database import Database
+from feedgate.gateway.admission import Admission, AdmissionLimits
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.logins import LoginTally
 from feedgate.gateway.services import open_database
@@ -191,3 +192,17 @@ def test_a_table_that_fails_is_told_once(
         tally.stop()
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
     assert [line["message"] for line in lines] == ["logins were not written down"]
+
+
+def test_a_penalty_is_told_and_forgiven() -> None:
+    """How long an address is refused, and that it is not after a pardon, nor at once again."""
+    admission = Admission(AdmissionLimits(auth_failures=2))
+    for _ in range(4):
+        admission.failed("192.0.2.1", 100.0)
+    assert admission.penalty_s("192.0.2.1", 100.0) == limits.PENALTY_S * 4
+    assert admission.penalty_s("192.0.2.1", 1_000.0) == 0
+    assert admission.admit(1, "192.0.2.1", 100.0) == (RefusalCause.RATE_LIMITED, [])
+    admission.forgive("192.0.2.1")
+    admission.failed("192.0.2.1", 100.0)
+    assert admission.penalty_s("192.0.2.1", 100.0) == 0
+    assert admission.admit(1, "192.0.2.1", 100.0) == (None, [])

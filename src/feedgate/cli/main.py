@@ -53,6 +53,8 @@ COMMANDS: dict[str, CommandRow] = {
     "explain": CommandRow(
         "Access", "explain", "explain", "Say why an operation is allowed or not."
     ),
+    "logins": CommandRow("Access", "logins", "logins", "List who logged in and who was refused."),
+    "doctor": CommandRow("Access", "doctor", "doctor", "Say why a supplier cannot connect."),
     "ls": CommandRow("Data", "objects", "ls", "List objects of a bucket."),
     "cat": CommandRow("Data", "objects", "cat", "Write an object to stdout."),
     "cp": CommandRow("Data", "objects", "cp", "Copy to or from a bucket."),

@@ -21,11 +21,13 @@ from feedgate.gateway.process import Channel
 from feedgate.telemetry import EventLog
 
 if TYPE_CHECKING:
+    from feedgate.files.deviations import Fidelity
     from feedgate.gateway.lifecycle import Door, Supervision
     from feedgate.gateway.login import GatewayLogin
     from feedgate.gateway.services import Services
+    from feedgate.stack.resources import Server
 
-__all__ = ["child_command", "main"]
+__all__ = ["child_command", "main", "served_policy_name"]
 
 # of a server that a template names none for (User Guide, security-policies)
 _AWS_DEFAULT_POLICY = "TransferSecurityPolicy-2018-11"
@@ -94,17 +96,13 @@ def _sftp_door(
 ) -> Door:
     from feedgate.sftp.hostkeys import HostKeyWatch
     from feedgate.sftp.server import SftpDoor
-    from feedgate.stack.properties import OWN_SECURITY_POLICIES
 
     server, fidelity = services.stack.server, services.fidelity
-    policy = server.security_policy_name
-    if not fidelity.ours("security-policy") and policy in OWN_SECURITY_POLICIES:
-        policy = _AWS_DEFAULT_POLICY
     host_keys = HostKeyWatch(services.folder.hostkeys)
     return SftpDoor(
         host_keys=host_keys.private_keys() or (),
         host_key_changes=host_keys.private_keys,
-        security_policy_name=policy,
+        security_policy_name=served_policy_name(server, fidelity),
         login=login,
         log=services.log,
         server_arn=server.arn,
@@ -115,6 +113,16 @@ def _sftp_door(
         supervision=supervision,
         **options,
     )
+
+
+def served_policy_name(server: Server, fidelity: Fidelity) -> str:
+    """The security policy of the door: the server's, unless AWS does not know that name."""
+    from feedgate.stack.properties import OWN_SECURITY_POLICIES
+
+    policy = server.security_policy_name
+    if not fidelity.ours("security-policy") and policy in OWN_SECURITY_POLICIES:
+        return _AWS_DEFAULT_POLICY
+    return policy
 
 
 def _run_loader(channel: Channel, open_services: object) -> None:

@@ -18,6 +18,7 @@ from feedgate.access.explain import (
     explain_user,
     operations_of,
 )
+from feedgate.access.principals import role_session_for_user
 from feedgate.errors import (
     AccessDenied,
     Conflict,
@@ -34,7 +35,13 @@ from feedgate.pipes.match import location_of, why_not
 from feedgate.stack.resources import User
 from feedgate.stack.warehouse import Pipe, Warehouse
 
-__all__ = ["access_findings", "explain_path", "explain_pipe_path"]
+__all__ = [
+    "access_findings",
+    "explain_path",
+    "explain_pipe_path",
+    "require_role",
+    "user_access_findings",
+]
 
 _SAMPLE_NAME = "sample.csv"
 
@@ -49,6 +56,16 @@ def access_findings(definition: Definition) -> list[Finding]:
         for pipe in definition.warehouse.pipes.values():
             found.extend(_pipe_findings(judge, definition.warehouse, pipe))
     return found
+
+
+def user_access_findings(definition: Definition, user: User) -> list[Finding]:
+    """Refusals that this user would meet; he may be one that only the gateway knows."""
+    return list(_user_findings(_judge(definition), user))
+
+
+def require_role(definition: Definition, user: User) -> None:
+    """Raises ``AccessDenied`` or ``DefinitionError`` where a login ends with the user's role."""
+    role_session_for_user(definition.stack, user, session_id="0" * 16, judge=_judge(definition))
 
 
 def explain_path(

@@ -149,6 +149,7 @@ class Supervisor:
                 self._spawn_all()
                 prepare()
                 self._start_children()
+                self._follow_rules()  # before the first connection, not after it
                 host, port = self._listener.getsockname()[:2]
                 self._announce(host, port)
                 on_ready(host, port)

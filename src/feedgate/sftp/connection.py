@@ -36,6 +36,7 @@ from feedgate.sftp.gaps import (
     refuse_environment,
     require_more,
     user_name_in_question,
+    whole_offer,
 )
 from feedgate.sftp.handles import HandleRoom
 from feedgate.sftp.session import SftpSession
@@ -400,7 +401,7 @@ class SshServer(asyncssh.SSHServer):
                 "KEX_FAILURE", source_ip=self._source_ip, message=_KEX_MESSAGES[kind], kex=detail
             )
             cause = RefusalCause.NO_COMMON_ALGORITHM
-            detail = f"{kind}: {detail}"
+            detail = whole_offer(self._connection, kind)
         elif tried is not None:
             self._around.supervision.refused(
                 replace(tried, client_version=self._version_of_client())

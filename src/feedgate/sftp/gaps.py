@@ -42,6 +42,7 @@ __all__ = [
     "require_safe_groups",
     "require_version",
     "user_name_in_question",
+    "whole_offer",
 ]
 
 _GROUP_BITS_MIN: Final = 2048
@@ -162,6 +163,16 @@ def no_common_algorithm(connection: asyncssh.SSHServerConnection) -> tuple[str, 
         if _first_common(theirs[index], ours[index]) is None:
             return kind, ",".join(theirs[index])
     return None
+
+
+def whole_offer(connection: asyncssh.SSHServerConnection, first: str) -> str:
+    """What the client offers, the kind ``first`` before the others: ``kex: a,b; cipher: …``."""
+    _ours, theirs = _offers(connection)
+    lists: dict[str, list[str]] = {}
+    for kind, index in reversed(_KINDS):
+        lists[kind] = theirs[index]
+    kinds = sorted(lists, key=lambda kind: (kind != first, len(",".join(lists[kind]))))
+    return "; ".join(f"{kind}: {','.join(lists[kind])}" for kind in kinds)
 
 
 # where RFC 4253 §7.1 has the lists, client to server before server to client
