@@ -36,6 +36,7 @@ def main() -> int:
     """Measure, print, and say whether the bound holds."""
     parser = options(__doc__ or "", size="5G")
     arguments = parser.parse_args()
+    Feedgate.more_options = ("--workers", "1")
     with (
         scratch_folder(arguments.scratch, 3 * arguments.size) as folder,
         start_peers(["feedgate"], folder) as (peer,),
