@@ -34,7 +34,6 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=["feedgate", "openssh"])
     arguments = parser.parse_args()
-    Feedgate.more_options = ("--workers", "1")
     Feedgate.more_options = ("--workers", "1")  # so that the other session is on the same one
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     waits: list[float] = []
