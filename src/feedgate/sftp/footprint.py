@@ -1,8 +1,8 @@
 """What asyncssh holds for each connection and an idle one does not need: given back, or shared.
 
 Measured, of the 35 KiB that a session takes without this module: options of its own, equal to the
-door's (8 KiB, and a thread's switch in each login); both sides' SSH_MSG_KEXINIT, which only the next
-key exchange replaces (2 KiB); sets and queues that stay empty (1 KiB).
+door's (8 KiB, and another thread's work in each login); both sides' SSH_MSG_KEXINIT, which only the
+next key exchange replaces (2 KiB); sets and queues that stay empty (1 KiB).
 
 Guard: as for ``fastpath``, private parts are touched with versions that it was tested with only;
 the door calls here where the fast path is allowed. Without it a session costs more, nothing else.
