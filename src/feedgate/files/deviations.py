@@ -68,7 +68,9 @@ DEVIATIONS: Final = (
         "setstat",
         "SETSTAT and FSETSTAT: status 8, `SETSTAT unsupported`, unless the server's SetStatOption"
         " is ENABLE_NO_OP (API, ProtocolDetails)",
-        "accepted whatever the SetStatOption says; owners and modes have no effect",
+        "accepted whatever the SetStatOption says: a time is kept as the object's metadata"
+        " `mtime`, lands and loads nothing, and needs `s3:PutObject`; a size truncates or extends,"
+        " as a new version; owners and modes have no effect",
         "clients set times after an upload, and report one that succeeded as failed",
     ),
     Deviation(
@@ -90,14 +92,20 @@ DEVIATIONS: Final = (
     Deviation(
         "read-write-open",
         "OPEN for reading and writing: status 8, `Cannot open file in mode: CREATE|READ|WRITE`",
-        "accepted; the file is replaced as a whole at CLOSE",
-        "Go, .NET and sshfs open files so, to send them",
+        "accepted; reads see what the handle wrote, over the object's bytes unless it was"
+        " truncated; CLOSE makes a new version, and is refused if another landed meanwhile."
+        " Keeping bytes of an object needs the right to read it",
+        "Go, .NET and sshfs open files so, to send them and to change them",
     ),
     Deviation(
         "resume",
         "an upload cannot be resumed or appended to (User Guide, transfer-file, advises against"
         " WinSCP's temporary names)",
-        "the same user resumes, with APPEND or at an offset; nothing is visible before CLOSE",
+        "the same user resumes, with APPEND or at an offset, for 24 hours: where no object of that"
+        " name is visible, STAT tells him, and nobody else, where to go on. With an older object"
+        " there STAT tells of the object, and a resume of the newer file is refused rather than"
+        " joined to the older one's bytes. Less than 64 KiB is not kept. Objects can be appended"
+        " to. Nothing is visible before CLOSE",
         "large files over bad lines",
     ),
 
