@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import hashes
 
-from feedgate.cli.diagnosis import distance
+from feedgate.cli.diagnosis import NO_CONNECTION, NOT_RUNNING, POLICY_DENIES, distance
 from feedgate.cli.evidence import Facts
 from feedgate.cli.main import cli
 from feedgate.cli.remedies import explained
@@ -594,3 +595,11 @@ def test_nothing_runs_and_nothing_is_forgotten(clinic: Clinic) -> None:
     assert clinic.gateway.stop() == 0
     assert clinic.doctor("new_laptop")["cause"] == "not-running"
     assert len(clinic.logins()) == seen
+
+
+def test_the_page_names_every_cause() -> None:
+    """The documentation has a row for each cause that the doctor can state."""
+    page = Path(__file__).parents[2] / "docs" / "when-a-supplier-cannot-connect.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
+    assert named == {*RefusalCause, NOT_RUNNING, NO_CONNECTION, POLICY_DENIES}

@@ -19,7 +19,15 @@ from feedgate.identity.logins import LoginRecord
 from feedgate.identity.refusals import RefusalCause as Cause
 from feedgate.telemetry import utc_iso
 
-__all__ = ["Diagnosis", "diagnose", "distance", "record_fields"]
+__all__ = [
+    "NOT_RUNNING",
+    "NO_CONNECTION",
+    "POLICY_DENIES",
+    "Diagnosis",
+    "diagnose",
+    "distance",
+    "record_fields",
+]
 
 NOT_RUNNING: Final = "not-running"
 NO_CONNECTION: Final = "no-connection"
