@@ -36,7 +36,7 @@ class Housekeeping:
     def start(self) -> None:
         """Give up the uploads of a gateway that died, then begin."""
         if expired := recover(self._database):
-            self._log.info("gave up uploads that a crash cut short", uploads=expired)
+            self._log.info("a crash cut uploads short: kept or given up", uploads=expired)
         self._thread.start()
 
     def give_up_uploads(self, session_ids: Sequence[str]) -> None:
