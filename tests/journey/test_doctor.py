@@ -20,9 +20,10 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import hashes
 
 from feedgate.cli.diagnosis import NO_CONNECTION, NOT_RUNNING, POLICY_DENIES, distance
-from feedgate.cli.evidence import Facts
+from feedgate.cli.evidence import Facts, is_mended
 from feedgate.cli.main import cli
 from feedgate.cli.remedies import explained
+from feedgate.database import Database
 from feedgate.errors import UsageError
 from feedgate.gateway.definition import DefinitionStore
 from feedgate.gateway.folder import DataFolder
@@ -144,10 +145,14 @@ class Clinic:
         with contextlib.closing(open_database(DataFolder(self.gateway.data))) as database:
             yield UserStore(database)
 
-    def was_seen(self, address: str) -> bool:
-        """Whether a connection from there is in the table."""
+    def was_seen(self, case: Case) -> bool:
+        """Whether what the case's client did is in the table."""
+        if case.provoke is stay_away:
+            return True
         with contextlib.closing(open_database(DataFolder(self.gateway.data))) as database:
-            return bool(LoginStore(database).list(source=address))
+            seen = LoginStore(database).list(source=ADDRESSES[case.name])
+        wanted = {None} if case.cause == POLICY_DENIES else {case.cause}
+        return bool(wanted & {record.cause for record in seen})
 
 
 Provoke = Callable[[Clinic, str, str], object]
@@ -462,8 +467,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory, gateway_class: Any) -> Iter
         with clinic.open:
             for case in CASES:
                 case.provoke(clinic, case.name, ADDRESSES[case.name])
-            came = [ADDRESSES[case.name] for case in CASES if case.provoke is not stay_away]
-            gateway.wait_for(lambda: all(map(clinic.was_seen, came)))
+            gateway.wait_for(lambda: all(map(clinic.was_seen, CASES)))
         yield clinic
     finally:
         if gateway.process.poll() is None:
@@ -564,29 +568,53 @@ def test_logins_are_listed(clinic: Clinic) -> None:
             cli(["logins", *words, "--data", str(clinic.gateway.data)], standalone_mode=False)
 
 
+def facts_of(clinic: Clinic, database: Database, user: str) -> Facts:
+    """What is known, as of a gateway that started at second 10."""
+    applied = DefinitionStore(database).applied()
+    assert applied is not None
+    return Facts(
+        user_name=user,
+        users={found.user_name: found for found in UserStore(database).list()},
+        was_removed=False,
+        definition=applied,
+        store=LoginStore(database),
+        running={"started_at": 10.0},
+        host_keys=clinic.gateway.data / "hostkeys",
+        address=None,
+        now=20.0,
+    )
+
+
 def test_each_cause_has_a_remedy(clinic: Clinic) -> None:
     """Also those that no client here provoked: one line, and what to do."""
     with contextlib.closing(open_database(DataFolder(clinic.gateway.data))) as database:
-        applied = DefinitionStore(database).applied()
-        assert applied is not None
-        users = {user.user_name: user for user in UserStore(database).list()}
-        facts = Facts(
-            user_name="eager",
-            users=users,
-            was_removed=False,
-            definition=applied,
-            store=LoginStore(database),
-            running={"started_at": 0.0},
-            host_keys=clinic.gateway.data / "hostkeys",
-            address=None,
-            now=0.0,
-        )
+        facts = facts_of(clinic, database, "eager")
         for cause in RefusalCause:
             record = LoginRecord(cause, "::", "eager", "::", 1, 1.0, 1.0)
             remedy = explained(facts, record)
             assert remedy.summary
             assert remedy.mend
             assert "\n" not in remedy.summary
+
+
+def test_a_policy_that_waits_for_a_restart(clinic: Clinic) -> None:
+    """A security policy is served from the next start on; until then the client stays out."""
+    with contextlib.closing(open_database(DataFolder(clinic.gateway.data))) as database:
+        facts = facts_of(clinic, database, "eager")
+        before = LoginRecord(
+            RefusalCause.NO_COMMON_ALGORITHM,
+            *("::", "", "::", 1, 5.0, 5.0),
+            detail="kex: curve25519-sha256,ext-info-c; host key: ssh-ed25519; cipher: aes256-ctr",
+        )
+        assert is_mended(facts, before)
+        after = replace(before, last_at=15.0)
+        assert not is_mended(facts, after)
+        assert explained(facts, after).mend == ("feedgate down && feedgate up -d",)
+        keys = replace(after, detail="host key: ssh-ed25519; kex: curve25519-sha256")
+        assert is_mended(facts, keys)
+        strange = replace(after, detail="kex: x,y; junk; : ; cipher: ")
+        assert not is_mended(facts, strange)
+        assert "no security policy admits" in explained(facts, strange).mend[0]
 
 
 def test_nothing_runs_and_nothing_is_forgotten(clinic: Clinic) -> None:

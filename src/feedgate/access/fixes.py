@@ -129,7 +129,8 @@ class FixAuthor:
 
     def _place(self, kind: PolicyKind, step: Judgement) -> tuple[str, str]:
         if kind == "session" and self._user is not None:
-            return self._user.logical_id, "Policy (the session policy)"
+            name = self._user.logical_id or self._user.user_name  # one of the gateway alone
+            return name, "Policy (the session policy)"
         if kind == "kms":
             key = self._stack.kms_keys.get(step.decision.request.resource)
             return (key.logical_id if key else step.decision.request.resource), "KeyPolicy"

@@ -40,6 +40,7 @@ _OF_ADDRESS: Final = {
     *(Cause.NO_WORKER, Cause.NO_DESCRIPTOR, Cause.STOPPING),
 }
 _STRANGERS_TOLD_MAX: Final = 5
+_SOURCES_MAX: Final = 50  # of a user's addresses, the latest of which are looked at
 _NEAR_MAX: Final = 2  # letters that a mistyped name has wrong
 
 
@@ -157,11 +158,13 @@ def _last_of(facts: Facts) -> LoginRecord | None:
 def _records(facts: Facts) -> list[LoginRecord]:
     """What was seen of the user, newest first; and of his addresses what concerns him."""
     named = facts.store.list(user_name=facts.user_name, source=facts.source)
-    sources = {record.source for record in named} | ({facts.source} - {None})
+    sources = dict.fromkeys(record.source for record in named)
+    if facts.source is not None:
+        sources[facts.source] = None
     latest = named[0].last_at if named else 0.0
     others = [
         record
-        for source in sources
+        for source in list(sources)[:_SOURCES_MAX]
         for record in facts.store.list(source=source, failed=True)
         if record.last_at > latest
         and (_may_be_his(facts, record) if record.user_name else _is_his(record, bool(named)))
@@ -188,6 +191,9 @@ def _elsewhere(facts: Facts, records: Sequence[LoginRecord]) -> tuple[str, ...]:
     before = next((item for item in records[1:] if item.source == records[0].source), None)
     if records[0].cause is Cause.RATE_LIMITED and before is not None and before.cause is not None:
         told.append(f"before that: {explained(facts, before).summary}, {_times(before)}")
+    login = next((item for item in records[1:] if item.cause is None), None)
+    if records[0].cause is not None and login is not None:
+        told.append(f"last login {utc_iso(login.last_at)} from {login.source_ip}")
     done = {records[0].source}
     for record in records[1:]:
         is_last_there = record.source not in done

@@ -23,7 +23,7 @@ from feedgate.identity.users import GatewayUser, SshPublicKey
 from feedgate.stack.access_tags import rules_of
 from feedgate.stack.resources import Server
 
-__all__ = ["Facts", "admits", "is_mended", "offered", "tried_keys"]
+__all__ = ["Facts", "admits", "is_mended", "offered", "signs", "tried_keys"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ def _key_is_admitted(facts: Facts, user: GatewayUser, record: LoginRecord) -> bo
     return any(key_refusal(key, record.source_ip, facts.now) is None for key in keys)
 
 
+# an open door serves the security policy with which it was opened
 _MENDED: Final[Mapping[Cause, Callable[[Facts, GatewayUser, LoginRecord], bool]]] = {
     **dict.fromkeys((Cause.STOPPING, Cause.NO_WORKER, Cause.NO_DESCRIPTOR), _run_is_over),
     **dict.fromkeys((Cause.TOO_MANY_CONNECTIONS, Cause.TOO_MANY_FROM_ADDRESS), _run_is_over),
@@ -116,11 +117,12 @@ _MENDED: Final[Mapping[Cause, Callable[[Facts, GatewayUser, LoginRecord], bool]]
     Cause.RATE_LIMITED: lambda facts, user, record: (
         _until(record) <= facts.now or _run_is_over(facts, user, record)
     ),
-    Cause.NO_COMMON_ALGORITHM: lambda facts, _user, record: admits(
-        facts, facts.policy_name, offered(record)
+    Cause.NO_COMMON_ALGORITHM: lambda facts, user, record: (
+        admits(facts, facts.policy_name, offered(record))
+        and (next(iter(offered(record))) == "host key" or _run_is_over(facts, user, record))
     ),
-    Cause.SIGNATURE_ALGORITHM: lambda facts, _user, record: (
-        record.detail in facts.offers[facts.policy_name]["user key"]
+    Cause.SIGNATURE_ALGORITHM: lambda facts, user, record: (
+        signs(facts, facts.policy_name, record) and _run_is_over(facts, user, record)
     ),
     Cause.UNKNOWN_USER: lambda facts, _user, record: record.user_name in facts.users,
     **dict.fromkeys((Cause.USER_DISABLED, Cause.USER_EXPIRED), _user_is_admitted),
@@ -165,6 +167,11 @@ def admits(facts: Facts, policy_name: str, offer: Mapping[str, Sequence[str]]) -
     return bool(offer) and all(
         kind not in kinds or not kinds[kind].isdisjoint(names) for kind, names in offer.items()
     )
+
+
+def signs(facts: Facts, policy_name: str, record: LoginRecord) -> bool:
+    """Whether that security policy takes the signature that was refused."""
+    return record.detail in facts.offers[policy_name]["user key"]
 
 
 def _until(record: LoginRecord) -> float:

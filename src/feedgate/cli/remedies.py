@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from feedgate.cli.evidence import Facts, admits, offered, tried_keys
+from feedgate.cli.evidence import Facts, admits, offered, signs, tried_keys
 from feedgate.gateway.admission import source_of
 from feedgate.identity.gate import key_refusal, user_refusal
 from feedgate.identity.logins import LoginRecord
@@ -195,7 +195,9 @@ def _key_option(facts: Facts, record: LoginRecord) -> Remedy:
 def _signature_algorithm(facts: Facts, record: LoginRecord) -> Remedy:
     algorithm = record.detail
     shown = f"`{algorithm}`{' (SHA-1)' if algorithm == 'ssh-rsa' else ''}"
-    admitting = [name for name, kinds in facts.offers.items() if algorithm in kinds["user key"]]
+    if signs(facts, facts.policy_name, record):
+        return _not_served_yet(facts, record)
+    admitting = [name for name in facts.offers if signs(facts, name, record)]
     mend = ["tell the supplier to use a newer client, or an Ed25519 key: ssh-keygen -t ed25519"]
     if admitting:
         mend.append(_use_policy(facts, admitting[0]))
@@ -249,6 +251,8 @@ def _no_common_algorithm(facts: Facts, record: LoginRecord) -> Remedy:
     kind, names = next(iter(offer.items()), ("", ()))
     told = ", ".join(names[:_NAMES_TOLD_MAX]) + " …" * (len(names) > _NAMES_TOLD_MAX)
     summary = f"the client has no {kind} algorithm that `{facts.policy_name}` offers; it has {told}"
+    if admits(facts, facts.policy_name, offer):
+        return _not_served_yet(facts, record)
     admitting = [name for name in facts.offers if admits(facts, name, offer)]
     if admitting:
         return Remedy(
@@ -260,6 +264,13 @@ def _no_common_algorithm(facts: Facts, record: LoginRecord) -> Remedy:
     if kind == "host key" and any(name.startswith("ecdsa-") for name in names):
         mend.append("ssh-keygen -q -t ecdsa -N '' -f FILE && feedgate hostkey add FILE")
     return Remedy(summary, tuple(mend))
+
+
+def _not_served_yet(facts: Facts, record: LoginRecord) -> Remedy:
+    return Remedy(
+        f"`{facts.policy_name}` admits this client, and is served once the gateway starts again",
+        ("feedgate down && feedgate up -d",),
+    )
 
 
 _NAMES_TOLD_MAX: Final = 6

@@ -58,6 +58,7 @@ MIGRATIONS = (
 )
 
 _ACCEPTED, _OF_USER, _OF_STRANGER = range(3)  # classes; each has room of its own
+_SLACK: Final = 1.1  # what is too much goes many rows at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,7 @@ class LoginRecord:
 _SELECT: Final = """
     SELECT cause, source, user_name, source_ip, count, first_at_ms, last_at_ms, method,
         fingerprints, client_version, detail
-    FROM logins
-    WHERE last_at_ms >= ?1 AND (?2 IS NULL OR user_name = ?2) AND (?3 IS NULL OR source = ?3)
-        AND (NOT ?4 OR cause != '')
-    ORDER BY last_at_ms DESC LIMIT ?5
+    FROM logins WHERE last_at_ms >= ?
 """
 _UPSERT: Final = """
     INSERT INTO logins (
@@ -145,7 +143,9 @@ class LoginStore:
                 tx.execute(
                     "DELETE FROM logins WHERE class = ? AND last_at_ms < ?", (kind, oldest_ms)
                 )
-                tx.execute(_SURPLUS, (kind, self._kept_max))
+                [[count]] = tx.execute("SELECT count(*) FROM logins WHERE class = ?", (kind,))
+                if count > self._kept_max * _SLACK:
+                    tx.execute(_SURPLUS, (kind, self._kept_max))
             for source in {record.source for record in records}:
                 tx.execute(_SURPLUS_OF_ADDRESS, (source, _OF_STRANGER, LOGINS_PER_ADDRESS_MAX))
 
@@ -164,8 +164,18 @@ class LoginStore:
 
         ``failed`` leaves out who logged in; ``since`` (Unix time) what ended before.
         """
-        since_ms = int(since * 1000)
-        rows = self._database.read(_SELECT, (since_ms, user_name, source, failed, count_max))
+        sql = _SELECT
+        parameters: list[str | int] = [int(since * 1000)]
+        if user_name is not None:
+            sql += " AND user_name = ?"
+            parameters.append(user_name)
+        if source is not None:
+            sql += " AND source = ?"
+            parameters.append(source)
+        if failed:
+            sql += " AND cause != ''"
+        sql += " ORDER BY last_at_ms DESC LIMIT ?"
+        rows = self._database.read(sql, (*parameters, count_max))
         return [_record(row) for row in rows]
 
     # -- pardons: an operator's word to a running supervisor --------------------------------------
