@@ -97,7 +97,7 @@ class RunningGateway:
             for pid in (task / "children").read_text().split():
                 try:
                     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                except FileNotFoundError:  # it ended between the two looks
+                except (FileNotFoundError, ProcessLookupError):  # it ended between the two looks
                     continue
                 if b"feedgate.cli.processes" in words:
                     role = words[words.index(b"feedgate.cli.processes") + 1].decode()
