@@ -79,7 +79,8 @@ IDLE_TIMEOUT_S: Final = 1_800  # without a request; AWS Transfer's
 AUTH_FAILURE_S: Final = 0.01  # a refusal takes at least this long, whatever was looked up
 AUTH_REQUESTS_MAX: Final = 24  # of any method, per connection
 PREAUTH_BYTES_MAX: Final = 1024 * 1024  # received before authentication
-CHANNEL_WINDOW_BYTES: Final = 4 * 1024 * 1024  # what a client may send ahead: keeps a line of 40 ms full
+# what a client may send ahead on a channel: keeps a line of 20 ms each way full
+CHANNEL_WINDOW_BYTES: Final = 4 * 1024 * 1024
 CHANNEL_PACKET_BYTES: Final = 32 * 1024  # of one channel-data packet
 RECEIVE_BUFFER_BYTES: Final = 512 * 1024  # one per event loop; holds the largest packet and more
 MALLOC_MMAP_BYTES: Final = 4 * 1024 * 1024  # smaller blocks are kept when freed
