@@ -13,13 +13,14 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import paramiko
+import paramiko  # type: ignore[import-untyped]
 from peers import PEERS, Feedgate, OpenSSH, Peer, scratch_folder, start_peers
 from report import Bound, options, percentile, report, settle, show_bound
 
 from feedgate.database import Transaction
 from feedgate.gateway.folder import DataFolder
 from feedgate.gateway.services import Services
+from feedgate.storage.bucket import StagedObject
 from feedgate.telemetry import EventLog
 
 BOUNDS = (Bound("ls -1", "openssh", 1.0),)
@@ -85,15 +86,15 @@ def seed_index(peer: Feedgate, names: list[str]) -> None:
         landing = services.ledger.receipts(1)[0].landing
         bucket, prefix = services.buckets[landing.bucket], landing.key.removesuffix(names[0])
         for start in range(1, len(names), GROUP):
-            staged = []
+            staged: list[StagedObject] = []
             for name in names[start : start + GROUP]:
                 upload = bucket.begin_upload(prefix + name, owner="seed")
                 upload.write(0, [b"x"])
                 staged.append(upload.finish())
 
-            def publish(tx: Transaction, group: list[object] = staged) -> None:
+            def publish(tx: Transaction, group: list[StagedObject] = staged) -> None:
                 for item in group:
-                    bucket.publish(tx, item)  # type: ignore[arg-type]
+                    bucket.publish(tx, item)
 
             services.database.write_now(publish)
     finally:
