@@ -61,7 +61,9 @@ def gets_in(gateway: Any, **options: Any) -> bool:
 
 def events(gateway: Any, kind: str) -> list[dict[str, Any]]:
     """The log's activities of one type."""
-    lines = map(json.loads, (gateway.data / "gateway.log").read_text().splitlines())
+    text = (gateway.data / "gateway.log").read_text()
+    whole = text[: text.rfind("\n") + 1]  # a line may be half-way in while it is read
+    lines = map(json.loads, whole.splitlines())
     return [line for line in lines if line.get("activity-type") == kind]
 
 

@@ -67,7 +67,7 @@ def normalise(content: bytes) -> bytes:
     Raises:
         KeyFileError: it is none of these, of a type or a size that does not serve.
     """
-    load = load_ssh_private_key if b"BEGIN OPENSSH PRIVATE KEY" in content else load_pem_private_key
+    load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in content else load_pem_private_key
     try:
         key = load(content, password=None)
     except TypeError:
