@@ -263,14 +263,20 @@ EARLY = {
 }
 
 
-@pytest.mark.parametrize("name", EARLY)
-@pytest.mark.parametrize("first", [True, False], ids=["before KEXINIT", "after KEXINIT"])
+@pytest.mark.parametrize(
+    ("name", "first"),
+    # a KEXINIT before the KEXINIT is the regular first message
+    [
+        (name, first)
+        for name in EARLY
+        for first in (True, False)
+        if name[:7] != "kexinit" or not first
+    ],
+)
 def test_nothing_may_slip_in_before_new_keys(
     make_door: Callable[..., Any], name: str, first: bool
 ) -> None:
     """Terrapin and its kin: under strict key exchange a foreign message ends the connection."""
-    if first and name == "kexinit again":
-        pytest.skip("that is the regular first message, then one too many")
     door = make_door()
     ours = client_kexinit("kex-strict-c-v00@openssh.com")
     share = message(30, (32).to_bytes(4, "big") + bytes([9]) + bytes(31))
