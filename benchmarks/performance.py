@@ -23,7 +23,8 @@ BENCHMARKS = (
     ("bench_login.py", (), "Logins one after another"),
     ("bench_sessions.py", (), "Memory of an idle session"),
     ("bench_memory.py", (), "Memory of a worker during 5 GiB"),
-    ("bench_lag.py", (), "Lag of a worker's event loop"),
+    ("bench_lag.py", ("--names", "20000"), "Lag of a worker's event loop"),
+    ("bench_flood.py", (), "A good client while others flood the door"),
     ("bench_latency.py", (), "From CLOSE to rows"),
     ("bench_startup.py", (), "Start"),
 )
@@ -58,7 +59,7 @@ def main() -> int:
         if done.returncode in (0, 1):  # 1: a bound is missed, which the block says
             command = " ".join(("python", f"benchmarks/{name}", *options))
             blocks[name] = f"## {title}\n\n```text\n$ {command}\n{done.stdout.strip()}\n```\n"
-    write_page(blocks)
+            write_page(blocks)
     return 0
 
 
