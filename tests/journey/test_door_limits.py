@@ -119,6 +119,7 @@ def test_connections_of_all_workers_are_counted(gateway: Any, opened: contextlib
         *("--workers", "2", "--max-connections", "6", "--max-connections-per-address", "4"),
         *("--max-connections-per-user", "3", "--max-unauthenticated", "2"),
     )
+    gateway.wait_for(lambda: "another worker is ready" in gateway.log())
 
     def hold(**options: Any) -> paramiko.Transport:
         transport = log_in(gateway, **options)
@@ -320,6 +321,7 @@ def test_a_policy_that_changes_in_mid_transfer(running: Any, tmp_path: Path) -> 
 def test_one_worker_of_two_dies(gateway: Any) -> None:
     """The other's sessions go on, it is replaced, and its uploads' leases and places are freed."""
     gateway.start("--workers", "2", "--max-connections-per-user", "4")
+    gateway.wait_for(lambda: "another worker is ready" in gateway.log())
     transports = [log_in(gateway) for _ in range(4)]
     clients = [paramiko.SFTPClient.from_transport(one) for one in transports]
     handles = []

@@ -146,12 +146,13 @@ class Supervisor:
             self._listener = self._bind()
             self._catch_signals()
             try:
-                self._spawn_all()
+                self._spawn_first()
                 prepare()
                 self._start_children()
                 self._follow_rules()  # before the first connection, not after it
                 host, port = self._listener.getsockname()[:2]
                 self._announce(host, port)
+                self._spawn_more_workers()
                 on_ready(host, port)
                 self._serve()
             finally:
@@ -193,9 +194,14 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             self._wake_read.recv(4096)
 
-    def _spawn_all(self) -> None:
-        for role in ("loader", *["worker"] * self._options.workers):
+    def _spawn_first(self) -> None:
+        """The loader and one worker: the door need not wait for more of them to load."""
+        for role in ("loader", "worker"):
             self._spawn(role, first_life=True)
+
+    def _spawn_more_workers(self) -> None:
+        for _ in range(self._options.workers - 1):
+            self._start(self._spawn("worker", first_life=True))
 
     def _spawn(self, role: str, *, first_life: bool) -> _Child:
         channel, theirs = Channel.pair()
@@ -220,8 +226,7 @@ class Supervisor:
 
     def _start_children(self) -> None:
         for child in self._children:
-            with contextlib.suppress(OSError):
-                child.channel.send("start", door=dict(self._options.door))
+            self._start(child)
         deadline = time.monotonic() + START_TIMEOUT_S
         while self._buried or any(child.state == "starting" for child in self._children):
             self._turn(min(0.5, max(0.0, deadline - time.monotonic())))
@@ -233,6 +238,10 @@ class Supervisor:
                     f"the gateway was not ready within {START_TIMEOUT_S} s",
                     hint="`feedgate logs` shows why",
                 )
+
+    def _start(self, child: _Child) -> None:
+        with contextlib.suppress(OSError):  # it ended already, which is met elsewhere
+            child.channel.send("start", door=dict(self._options.door))
 
     def _raise_failure(self) -> None:
         for child in [*self._children, *self._buried]:
@@ -311,6 +320,8 @@ class Supervisor:
         kind = message["kind"]
         if kind in {"ready", "drained"}:
             child.state = kind
+            if kind == "ready" and self._is_open:
+                self._log.info(f"another {child.role} is ready", pid=child.process.pid)
         elif kind == "load":
             child.take_load(int(message["connections"]), int(message["received"]))
         elif kind == "event":
@@ -351,8 +362,7 @@ class Supervisor:
                 self._log.error(f"could not start a {due[1]}", reason=str(error))
                 self._restart_at.append((now + RESTART_DELAY_S_MAX, due[1]))
                 continue
-            with contextlib.suppress(OSError):
-                child.channel.send("start", door=dict(self._options.door))
+            self._start(child)
 
     def _end_silent(self) -> None:
         """A worker that says nothing for long is hung; its suppliers are better off without it."""
