@@ -152,8 +152,8 @@ class Supervisor:
                 self._follow_rules()  # before the first connection, not after it
                 host, port = self._listener.getsockname()[:2]
                 self._announce(host, port)
-                self._spawn_more_workers()
                 on_ready(host, port)
+                self._spawn_more_workers()
                 self._serve()
             finally:
                 self._end_children()
