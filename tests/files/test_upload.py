@@ -29,6 +29,7 @@ class MemoryUpload:
         self.threads: set[str] = set()
         self.state = "open"
         self.fail_at = -1
+        self.sealed_ahead: bytes | None = None
         self.gate = threading.Event()
         self.gate.set()
         self._busy = threading.Lock()
@@ -59,6 +60,7 @@ class MemoryUpload:
 
     def seal_ahead(self) -> None:
         assert self.state == "open"
+        self.sealed_ahead = bytes(self.data)
 
     def keep(self) -> int:
         assert self.state == "open"
@@ -175,6 +177,29 @@ def test_small_uploads_never_leave_the_loop(size: int, in_loop: bool) -> None:
         assert (upload.threads == {name}) if in_loop else name not in upload.threads
 
     running(scenario)
+
+
+def test_working_ahead_hands_a_small_upload_over() -> None:
+    """While nobody waits its bytes are sealed; a later write still counts, an error waits."""
+
+    @running
+    async def _() -> None:
+        upload, published = MemoryUpload(), Published()
+        file = write_file(upload, published)
+        await file.write(0, b"first")
+        file.work_ahead()
+        assert upload.sealed_ahead == b"first"
+        await file.write(5, b" second")
+        await file.close()
+        assert bytes(upload.data) == b"first second"
+
+        failing = MemoryUpload()
+        failing.fail_at = 0
+        file = write_file(failing, published)
+        await file.write(0, b"first")
+        file.work_ahead()
+        with pytest.raises(NoSpace):
+            await file.close()
 
 
 def test_a_byte_at_a_far_offset_leaves_the_loop() -> None:

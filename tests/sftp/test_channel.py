@@ -40,6 +40,16 @@ def test_replies_come_in_order(door: Any) -> None:
     assert [session.receive().id for _ in sent] == sent
 
 
+def test_the_time_after_a_write_is_used_once(door: Any) -> None:
+    """Once the reply to a WRITE has left, its file may work ahead; other requests give no cause."""
+    _transport, session = begun(door)
+    handle = session.open_write()
+    assert session.request(6, handle, u64(0), text(b"data")).type == 101
+    for _ in range(3):
+        assert session.request(17, text(b"/")).type == 105
+    assert door.store.uploads[-1].aheads == 1
+
+
 def test_a_close_that_waits_stops_its_own_session_only(door: Any) -> None:
     """While CLOSE waits for the disk, other sessions are served, its own is not."""
     release: asyncio.Future[None] = door.on_loop(lambda: asyncio.get_running_loop().create_future())

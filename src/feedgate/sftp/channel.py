@@ -216,8 +216,8 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             end_burst()
         if not self._requests:
             self._requests = _NO_REQUESTS
-        if not self._requests and self._begun is None:
-            self._session.while_idle()
+            if self._begun is None:
+                self._session.while_idle()
         if self._requests or self._begun is not None or self._eof or not self._reading:
             self._wake_up()
 
